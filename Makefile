@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+# make build   bin/sealift, bin/sealift-agent and the example's programs
+# make demo    build, then the main job from start to end on an emulated device
+# make test    everything CI checks: set-up, formatting, vet, linter, unit and end-to-end tests, cross builds
+# make check   the inner loop: vet, linter and the quick tests
+# make fuzz    each fuzz target for FUZZTIME (default 30s)
+
+GO       ?= go
+GOFLAGS  := -trimpath -buildvcs=false
+FUZZTIME ?= 30s
+export CGO_ENABLED = 0
+
+.PHONY: build demo test check setup lint unit e2e cross fuzz clean
+
+build:
+	$(GO) build $(GOFLAGS) -ldflags '-s -w' -o bin/ ./cmd/sealift ./cmd/sealift-agent
+	$(GO) build $(GOFLAGS) -ldflags '-s -w' -o bin/examples/ ./examples/...
+
+demo: build
+	bin/sealift demo
+
+test: setup lint unit build e2e cross
+
+check: lint unit
+
+setup:
+	sh scripts/setup.sh
+
+lint:
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not formatted with gofmt:"; echo "$$out"; exit 1; fi
+	$(GO) vet -tags e2e ./...
+	GOFLAGS=-tags=e2e $(GO) tool staticcheck ./...
+
+unit:
+	$(GO) test -timeout 10m ./...
+
+# The tests across processes: real binaries, real sockets, kill -9. They need the binaries that build makes.
+e2e:
+	$(GO) test -tags e2e -count=1 -timeout 20m ./test/...
+
+cross:
+	GOOS=linux GOARCH=arm64 $(GO) build $(GOFLAGS) -o /dev/null ./cmd/sealift
+	GOOS=linux GOARCH=arm64 $(GO) build $(GOFLAGS) -o /dev/null ./cmd/sealift-agent
+	GOOS=darwin GOARCH=arm64 $(GO) build $(GOFLAGS) -o /dev/null ./cmd/sealift
+
+fuzz:
+	sh scripts/fuzz.sh $(FUZZTIME)
+
+clean:
+	rm -rf bin
