@@ -1,12 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Installs what the tests need beyond Go and git: two Debian packages that serve as a TA and as data this project did
-# not make. On other systems, or without the rights to install, it says what is missing and fails.
+# Installs what the tests need beyond Go and git: Debian packages: a TA and data that this project did
+# not make, and strace, which records what passes between processes. On other systems, or without the rights to install, it says what is missing and fails.
 set -eu
 
 missing=""
 [ -x /bin/busybox ] || [ -x /usr/bin/busybox ] || missing="$missing busybox-static"
 [ -f /usr/share/ieee-data/oui.csv ] || missing="$missing ieee-data"
+command -v strace >/dev/null 2>&1 || missing="$missing strace"
 if [ -z "$missing" ]; then
 	exit 0
 fi
