@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package evidence
+
+import "strings"
+
+// Hardware names a hardware architecture, in lower case, as in every flag, file and message.
+type Hardware string
+
+// The six hardware architectures. The names stand inside the binding (see [Binding]), so they never change.
+const (
+	TrustZone Hardware = "trustzone"
+	SGX       Hardware = "sgx"
+	SEVSNP    Hardware = "sev-snp"
+	CCA       Hardware = "cca"
+	TDX       Hardware = "tdx"
+	CSV       Hardware = "csv"
+)
+
+// EmulatedPrefix precedes the hardware's name inside the binding where an emulator plays the hardware.
+const EmulatedPrefix = "emu:"
+
+// BindingName returns the name of the hardware as it stands inside the binding: "trustzone", or "emu:trustzone".
+func (h Hardware) BindingName(emulated bool) string {
+	if emulated {
+		return EmulatedPrefix + string(h)
+	}
+	return string(h)
+}
+
+// ParseBindingName splits the name that stands inside the binding into the hardware and whether it is emulated.
+func ParseBindingName(s string) (h Hardware, emulated bool) {
+	rest, emulated := strings.CutPrefix(s, EmulatedPrefix)
+	return Hardware(rest), emulated
+}
