@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package agentconfig holds the measured configuration of one TEE instance: whom the Agent obeys.
+//
+// The M/OC writes it when it makes a deployment, the platform measures its bytes together with the Agent's binary before the Agent
+// starts, and Evidence carries both the digest and the bytes, so that the owner reads which keys the Agent it appraises will obey
+// (DESIGN.md section 4). Nothing in it is secret, and nothing can change it for a running instance: another configuration is
+// another instance with other sealing keys.
+package agentconfig
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"sealift/cose"
+)
+
+// Version is the only version of the format.
+const Version = 1
+
+// MaxBytes bounds the encoded configuration.
+const MaxBytes = 64 << 10
+
+// ErrInvalid is wrapped by every error about a configuration's content.
+var ErrInvalid = errors.New("agentconfig: invalid configuration")
+
+// Owner is a manifest signer and the one application whose components it may write (its name is the second segment of
+// each component identifier).
+type Owner struct {
+	Key *cose.Key `cbor:"1,keyasint"`
+	App string    `cbor:"2,keyasint"`
+}
+
+// Limits bound what one Agent holds and does. A zero means the default beside it.
+type Limits struct {
+	MessageBytes   uint64 `cbor:"1,keyasint,omitempty"`  // one TEEP message; 4 MiB
+	Manifests      uint64 `cbor:"2,keyasint,omitempty"`  // installed at one time; 32
+	ManifestBytes  uint64 `cbor:"3,keyasint,omitempty"`  // one envelope with what is integrated in it; 1 MiB
+	Components     uint64 `cbor:"4,keyasint,omitempty"`  // installed at one time; 256
+	PayloadBytes   uint64 `cbor:"5,keyasint,omitempty"`  // one component; 2 GiB
+	StoreBytes     uint64 `cbor:"6,keyasint,omitempty"`  // all components; 8 GiB
+	TAs            uint64 `cbor:"7,keyasint,omitempty"`  // running at one time; 16
+	Connections    uint64 `cbor:"8,keyasint,omitempty"`  // to all TAs at one time; 128
+	UpdateSeconds  uint64 `cbor:"9,keyasint,omitempty"`  // processing of one message; 1800
+	TAMemoryBytes  uint64 `cbor:"10,keyasint,omitempty"` // upper bound of what a manifest may ask for; 4 GiB
+	TAProcs        uint64 `cbor:"11,keyasint,omitempty"` // likewise; 256
+	TALogBytes     uint64 `cbor:"12,keyasint,omitempty"` // of each TA's ring buffer; 64 KiB
+	RequestSeconds uint64 `cbor:"13,keyasint,omitempty"` // one request to a stdio TA, and idle time of a connection; 300
+}
+
+// Config is the measured configuration.
+type Config struct {
+	Version    uint        `cbor:"1,keyasint"`
+	Deployment string      `cbor:"2,keyasint"` // the deployment this instance serves
+	Hardware   string      `cbor:"3,keyasint"` // usecase hardware name, for example "trustzone"
+	Instance   string      `cbor:"4,keyasint"` // usecase instance type, for example "process"
+	TAMKeys    []*cose.Key `cbor:"5,keyasint"` // anchors of TEEP messages
+	TAMURI     string      `cbor:"6,keyasint"`
+	Owners     []Owner     `cbor:"7,keyasint"` // anchors of manifests
+	Limits     Limits      `cbor:"8,keyasint,omitzero"`
+	// VerifierKeys are the anchors of Attestation Results about the TAM; RequireTAMAttestation makes the Agent answer
+	// ERR_ATTESTATION_REQUIRED to a QueryRequest without one (teep-protocol section 7.2.1).
+	VerifierKeys          []*cose.Key `cbor:"9,keyasint,omitempty"`
+	RequireTAMAttestation bool        `cbor:"10,keyasint,omitempty"`
+}
+
+// Marshal returns the deterministic CBOR of c: the bytes that are measured.
+func (c Config) Marshal() []byte { return cose.MustMarshal(c) }
+
+// Digest returns the SHA-256 of the measured bytes.
+func (c Config) Digest() [32]byte { return sha256.Sum256(c.Marshal()) }
+
+// Parse decodes and checks a configuration. Only the deterministic encoding is accepted, so that a configuration has one digest.
+func Parse(data []byte) (*Config, error) {
+	if len(data) > MaxBytes {
+		return nil, fmt.Errorf("%w: %d bytes", ErrInvalid, len(data))
+	}
+	var c Config
+	if err := cose.Unmarshal(data, &c); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(c.Marshal(), data) {
+		return nil, fmt.Errorf("%w: not in deterministic encoding", ErrInvalid)
+	}
+	return &c, nil
+}
+
+// Validate reports everything that is wrong with c.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%w: "+format, append([]any{ErrInvalid}, args...)...))
+	}
+	if c.Version != Version {
+		bad("version %d, expected %d", c.Version, Version)
+	}
+	for name, v := range map[string]string{"deployment": c.Deployment, "hardware": c.Hardware, "instance": c.Instance, "TAM URI": c.TAMURI} {
+		if v == "" || len(v) > 1024 {
+			bad("the %s is missing or too long", name)
+		}
+	}
+	if len(c.TAMKeys) == 0 || len(c.TAMKeys) > 16 || len(c.Owners) == 0 || len(c.Owners) > 16 || len(c.VerifierKeys) > 16 {
+		bad("%d TAM keys, %d owners, %d verifier keys", len(c.TAMKeys), len(c.Owners), len(c.VerifierKeys))
+	}
+	for _, k := range append(append([]*cose.Key{}, c.TAMKeys...), c.VerifierKeys...) {
+		if k == nil {
+			bad("a key is null")
+		}
+	}
+	for _, o := range c.Owners {
+		if o.Key == nil || !ValidName(o.App) {
+			bad("owner of application %q has no key or the name is not allowed", o.App)
+		}
+	}
+	if c.RequireTAMAttestation && len(c.VerifierKeys) == 0 {
+		bad("TAM attestation is required but no Verifier is trusted")
+	}
+	return errors.Join(errs...)
+}
+
+// ValidName says whether s can be the name of an application or component: 1 to 64 letters, digits, dot, dash and underscore, not
+// beginning with a dot. Such a name is safe as a file name and in a host name's label.
+func ValidName(s string) bool {
+	if s == "" || len(s) > 64 || s[0] == '.' {
+		return false
+	}
+	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") == ""
+}
+
+// WithDefaults returns l with every zero replaced by its default.
+func (l Limits) WithDefaults() Limits {
+	for _, f := range []struct {
+		v *uint64
+		d uint64
+	}{
+		{&l.MessageBytes, 4 << 20}, {&l.Manifests, 32}, {&l.ManifestBytes, 1 << 20}, {&l.Components, 256},
+		{&l.PayloadBytes, 2 << 30}, {&l.StoreBytes, 8 << 30}, {&l.TAs, 16}, {&l.Connections, 128}, {&l.UpdateSeconds, 1800},
+		{&l.TAMemoryBytes, 4 << 30}, {&l.TAProcs, 256}, {&l.TALogBytes, 64 << 10}, {&l.RequestSeconds, 300},
+	} {
+		if *f.v == 0 {
+			*f.v = f.d
+		}
+	}
+	return l
+}
+
+// UpdateTimeout returns the processing time of one message.
+func (l Limits) UpdateTimeout() time.Duration { return time.Duration(l.UpdateSeconds) * time.Second }
+
+// RequestTimeout returns the time of one request to a stdio TA.
+func (l Limits) RequestTimeout() time.Duration { return time.Duration(l.RequestSeconds) * time.Second }
