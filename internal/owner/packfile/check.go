@@ -13,29 +13,21 @@ import (
 	"slices"
 	"strings"
 
+	"sealift/internal/launch"
 	"sealift/usecase"
-)
-
-// Words that the fields of a TA may hold.
-const (
-	ServeSocket  = "socket" // the TA listens on the Unix socket ${LISTEN}
-	ServeStdio   = "stdio"  // one process per caller, with stdin and stdout
-	CallersOwner = "owner"  // only the owner's key may connect
-	CallersAny   = "any"    // whoever reaches the device may connect
 )
 
 // Bounds of a package: what an Agent takes in one manifest, and what fits a component identifier.
 const (
 	maxPD        = 32
-	maxArgs      = 256
-	maxArgBytes  = 32 << 10
+	maxArgBytes  = launch.MaxBytes / 2
 	minMemory    = 1 << 20
 	maxNameBytes = 64
 )
 
 var (
 	appName  = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$`)
-	portName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,14}$`)
+	portName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,31}$`)
 	dataName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
 	variable = regexp.MustCompile(`\$\{([^}]*)\}`)
 	archs    = []string{"amd64", "arm64"}
@@ -68,10 +60,10 @@ func (f *File) defaults() {
 		f.Arch = runtime.GOARCH
 	}
 	if f.TA != nil && f.TA.Serve == "" {
-		f.TA.Serve = ServeSocket
+		f.TA.Serve = launch.ServeSocket
 	}
 	if f.TA != nil && f.TA.Callers == "" {
-		f.TA.Callers = CallersOwner
+		f.TA.Callers = launch.CallersOwner
 	}
 }
 
@@ -173,13 +165,13 @@ func (c *checker) mode() {
 func (c *checker) ta() {
 	ta := c.f.TA
 	c.program("ta.binary", ta.Binary)
-	c.word("ta.serve", ta.Serve, ServeSocket, ServeStdio)
-	c.word("ta.callers", ta.Callers, CallersOwner, CallersAny)
+	c.word("ta.serve", ta.Serve, launch.ServeSocket, launch.ServeStdio)
+	c.word("ta.callers", ta.Callers, launch.CallersOwner, launch.CallersAny)
 	if ta.Memory != 0 && ta.Memory < minMemory {
 		c.refuse("ta.memory", "write it as 64MiB", "%d bytes are too few for a program", ta.Memory)
 	}
-	vars := []string{"PD", "TA"}
-	if ta.Serve == ServeSocket {
+	vars := []string{"PD", "ATTEST"}
+	if ta.Serve == launch.ServeSocket {
 		vars = append(vars, "LISTEN")
 	}
 	c.args("ta.args", ta.Args, vars)
@@ -192,10 +184,10 @@ func (c *checker) ua() {
 	for i, p := range ua.Ports {
 		at := fmt.Sprintf("ua.ports[%d]", i)
 		if !portName.MatchString(p.Name) {
-			c.refuse(at, "a lower case letter, then letters, digits and underscores, 15 at most", "%q is not a name for a port", p.Name)
+			c.refuse(at, "lower case letters, digits, hyphens and underscores", "%q is not a name for a port", p.Name)
 			continue
 		}
-		v := "PORT_" + strings.ToUpper(p.Name)
+		v := launch.PortVar(p.Name)
 		if slices.Contains(vars, v) {
 			c.refuse(at, "", "the port %q stands here twice", p.Name)
 		}
@@ -203,6 +195,9 @@ func (c *checker) ua() {
 		if i == 0 {
 			vars = append(vars, "PORT")
 		}
+	}
+	if len(ua.Ports) > launch.MaxPorts {
+		c.refuse("ua.ports", "", "%d ports, at most %d can be published", len(ua.Ports), launch.MaxPorts)
 	}
 	c.args("ua.args", ua.Args, vars)
 }
@@ -213,7 +208,7 @@ func (c *checker) word(field, got string, known ...string) {
 	}
 }
 
-// args checks sizes and that every ${NAME} is one that the device will replace.
+// args checks sizes and that no ${NAME} is a misspelt name of those that the device will replace. Others may be the program's own.
 func (c *checker) args(field string, args, vars []string) {
 	total := 0
 	for i, arg := range args {
@@ -223,14 +218,22 @@ func (c *checker) args(field string, args, vars []string) {
 			c.refuse(at, "", "an argument cannot hold a zero byte")
 		}
 		for _, m := range variable.FindAllStringSubmatch(arg, -1) {
-			if !slices.Contains(vars, m[1]) {
+			if !slices.Contains(vars, m[1]) && misspelt(m[1], vars) {
 				c.refuse(at, "known here: ${"+strings.Join(vars, "}, ${")+"}", "unknown variable %s", m[0])
 			}
 		}
 	}
-	if len(args) > maxArgs || total > maxArgBytes {
-		c.refuse(field, "", "more than %d arguments or %d bytes", maxArgs, maxArgBytes)
+	if len(args) > launch.MaxArgs || total > maxArgBytes {
+		c.refuse(field, "", "more than %d arguments or %d bytes", launch.MaxArgs, maxArgBytes)
 	}
+}
+
+// misspelt reports whether name is nearly one of vars, or a variable that the device knows but not here.
+func misspelt(name string, vars []string) bool {
+	if slices.Contains([]string{"PD", "LISTEN", "ATTEST", "TA", "HOST", "PORT"}, name) || strings.HasPrefix(name, "PORT_") {
+		return true
+	}
+	return slices.ContainsFunc(vars, func(v string) bool { return distance(name, v) == 1 || strings.EqualFold(name, v) })
 }
 
 func (c *checker) pd() {
