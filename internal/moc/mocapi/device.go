@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mocapi
+
+import "time"
+
+// Announcement is what a Broker says about its device at start, whenever something changes, and at least every
+// [LeaseTime]/3. It renews the Broker's lease: while the lease lives, another BrokerID gets the fault device-in-use.
+type Announcement struct {
+	BrokerID        string   `json:"broker_id"`        // random, new at each start of a Broker
+	Hardware        string   `json:"hardware"`         // "trustzone" ...
+	Emulated        bool     `json:"emulated"`         // the platform is the emulator
+	RootFingerprint string   `json:"root_fingerprint"` // SHA-256 of the hardware root, hex
+	InstanceTypes   []string `json:"instance_types"`   // "process" ...
+	Capacity        int      `json:"capacity"`         // how many instances the device holds
+	RelayAddr       string   `json:"relay_addr"`       // host:port of the Broker's relay listener
+	AgentDigest     string   `json:"agent_digest"`     // "sha256:<hex>" of the Agent image it launches
+	// Generation is the newest Work.Generation whose instance list the Broker has applied completely (launched and
+	// destroyed). A removed deployment reaches the state removed only when an Announcement with a Generation at or
+	// after the drop does not list it.
+	Generation uint64           `json:"generation"`
+	Leaving    bool             `json:"leaving,omitempty"` // the Broker stops: give up the lease now
+	Instances  []InstanceStatus `json:"instances"`         // every TEE instance that exists on the device
+}
+
+// LeaseTime is how long an announcement or a poll keeps a device for its Broker.
+const LeaseTime = 30 * time.Second
+
+// InstanceStatus is what a Broker knows of one TEE instance and of the UAs beside it.
+type InstanceStatus struct {
+	ID        string     `json:"id"` // the deployment
+	Running   bool       `json:"running"`
+	UAs       []UAStatus `json:"uas,omitempty"`
+	LastError string     `json:"last_error,omitempty"` // of launching or of the last TEEP session; empty after a success
+}
+
+// UAStatus is one UA in the REE.
+type UAStatus struct {
+	Component string            `json:"component"` // "ree/<app>/ua"
+	Running   bool              `json:"running"`
+	Ports     map[string]string `json:"ports,omitempty"` // port name to host:port
+}
+
+// Work is what a device should hold. An instance that exists and is not listed is to be destroyed, with its UAs and
+// with everything of it in the REE.
+type Work struct {
+	Generation uint64           `json:"generation"`
+	Instances  []WantedInstance `json:"instances"`
+}
+
+// WantedInstance is one TEE instance that the device should run.
+type WantedInstance struct {
+	ID     string `json:"id"`      // the deployment
+	Config []byte `json:"config"`  // measured configuration, as it goes to the platform driver
+	TAMURI string `json:"tam_uri"` // where the instance's TEEP sessions go
+	// Wake counts the reasons to start a TEEP session. The Broker starts one for an instance whose Wake differs from
+	// the one it last served to the end, and retries a failed session with back-off.
+	Wake uint64 `json:"wake"`
+	App  string `json:"app"`
+}
+
+// Device is a confidential computing device as the M/OC knows it.
+type Device struct {
+	ID              string    `json:"id"`
+	Hardware        string    `json:"hardware"`
+	Emulated        bool      `json:"emulated"`
+	RootFingerprint string    `json:"root_fingerprint"`
+	InstanceTypes   []string  `json:"instance_types"`
+	Capacity        int       `json:"capacity"`
+	Used            int       `json:"used"` // instances that are placed on it
+	RelayAddr       string    `json:"relay_addr"`
+	AgentDigest     string    `json:"agent_digest"`
+	Live            bool      `json:"live"` // its Broker's lease has not run out
+	LastSeen        time.Time `json:"last_seen"`
+	Generation      uint64    `json:"generation"` // of the Work it should have
+	Applied         uint64    `json:"applied"`    // of the Work it says it has
+}
+
+// Exclusion says which constraint kept a device from being chosen. The fault no-device carries a list of them as its
+// details.
+type Exclusion struct {
+	Device     string `json:"device"`
+	Constraint string `json:"constraint"` // "device", "live", "hardware", "instance", "capacity"
+	Reason     string `json:"reason"`
+}
