@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+)
+
+const (
+	chunkSize = 64 << 10
+	tagSize   = 16
+)
+
+// Ref names a blob and holds its key. It belongs into the state and nowhere else.
+type Ref struct {
+	ID   string   `cbor:"1,keyasint"`
+	Key  [32]byte `cbor:"2,keyasint"`
+	Size int64    `cbor:"3,keyasint"` // of the content
+}
+
+func chunkCipher(key [32]byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}
+
+// chunkNonce is the chunk's number, 11 bytes big-endian, and 1 for the last chunk, else 0. A blob's key is never used for
+// another blob, so nonces do not repeat.
+func chunkNonce(nonce *[12]byte, number uint64, last bool) []byte {
+	binary.BigEndian.PutUint64(nonce[3:11], number)
+	nonce[11] = 0
+	if last {
+		nonce[11] = 1
+	}
+	return nonce[:]
+}
+
+// Writer writes a new blob. Exactly one of Close and Abort ends it; Abort after Close removes the blob again.
+type Writer struct {
+	v      *Vault
+	f      File
+	aead   cipher.AEAD
+	ref    Ref
+	buf    []byte // up to chunkSize bytes not yet sealed
+	out    []byte
+	number uint64
+	err    error
+	closed bool
+}
+
+// Create begins a blob. It is part of the state only when a committed state holds its Ref.
+func (v *Vault) Create() (*Writer, error) {
+	var id [16]byte
+	w := &Writer{v: v, buf: make([]byte, 0, chunkSize), out: make([]byte, 0, chunkSize+tagSize)}
+	if _, err := io.ReadFull(v.rand, id[:]); err != nil {
+		return nil, fmt.Errorf("vault: %w", err)
+	}
+	if _, err := io.ReadFull(v.rand, w.ref.Key[:]); err != nil {
+		return nil, fmt.Errorf("vault: %w", err)
+	}
+	w.ref.ID = hex.EncodeToString(id[:])
+	var err error
+	if w.aead, err = chunkCipher(w.ref.Key); err != nil {
+		return nil, err
+	}
+	if w.f, err = v.fs.Create(blobPath(w.ref.ID)); err != nil {
+		return nil, fmt.Errorf("vault: new blob: %w", err)
+	}
+	return w, nil
+}
+
+func blobPath(id string) string { return blobDir + "/" + id }
+
+// Write adds content.
+func (w *Writer) Write(p []byte) (int, error) {
+	total := 0
+	for len(p) > 0 && w.err == nil {
+		if len(w.buf) == chunkSize {
+			w.flush(false)
+			continue
+		}
+		n := min(chunkSize-len(w.buf), len(p))
+		w.buf = append(w.buf, p[:n]...)
+		p = p[n:]
+		total += n
+	}
+	w.ref.Size += int64(total)
+	return total, w.err
+}
+
+// flush seals the buffered chunk. Only the last chunk may be empty or short.
+func (w *Writer) flush(last bool) {
+	var nonce [12]byte
+	w.out = w.aead.Seal(w.out[:0], chunkNonce(&nonce, w.number, last), w.buf, nil)
+	if _, err := w.f.Write(w.out); err != nil {
+		w.err = fmt.Errorf("vault: write blob: %w", err)
+	}
+	w.buf = w.buf[:0]
+	w.number++
+}
+
+// Close makes the blob durable and returns its Ref.
+func (w *Writer) Close() (Ref, error) {
+	if w.closed {
+		return Ref{}, errors.New("vault: the blob is closed")
+	}
+	w.closed = true
+	if w.err == nil {
+		w.flush(true)
+	}
+	if w.err == nil {
+		w.err = w.f.Sync()
+	}
+	w.err = errors.Join(w.err, w.f.Close())
+	if w.err == nil {
+		w.err = w.v.fs.SyncDir(blobDir)
+	}
+	if w.err != nil {
+		_ = w.v.Remove(w.ref)
+		return Ref{}, w.err
+	}
+	return w.ref, nil
+}
+
+// Abort drops the blob.
+func (w *Writer) Abort() error {
+	if !w.closed {
+		w.closed = true
+		_ = w.f.Close()
+	}
+	return w.v.Remove(w.ref)
+}
+
+// Open returns a reader of a blob's content. Read fails with ErrTampered instead of returning a byte that was not written.
+func (v *Vault) Open(ref Ref) (io.ReadCloser, error) {
+	aead, err := chunkCipher(ref.Key)
+	if err != nil {
+		return nil, err
+	}
+	f, err := v.fs.Open(blobPath(ref.ID))
+	if err != nil {
+		return nil, fmt.Errorf("%w: blob: %w", ErrTampered, err)
+	}
+	return &reader{f: f, aead: aead, left: ref.Size, buf: make([]byte, chunkSize+tagSize)}, nil
+}
+
+type reader struct {
+	f      io.ReadCloser
+	aead   cipher.AEAD
+	left   int64 // content not yet decrypted
+	buf    []byte
+	rest   []byte
+	number uint64
+	done   bool
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	for len(r.rest) == 0 {
+		if r.done {
+			return 0, io.EOF
+		}
+		if err := r.fill(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+// fill decrypts the next chunk. Its length follows from the size in the state, so the file cannot choose it.
+func (r *reader) fill() error {
+	size := min(r.left, chunkSize)
+	r.left -= size
+	last := r.left == 0
+	chunk := r.buf[:size+tagSize]
+	if _, err := io.ReadFull(r.f, chunk); err != nil {
+		return fmt.Errorf("%w: a blob is cut short: %w", ErrTampered, err)
+	}
+	var nonce [12]byte
+	plain, err := r.aead.Open(chunk[:0], chunkNonce(&nonce, r.number, last), chunk, nil)
+	if err != nil {
+		return fmt.Errorf("%w: chunk %d of a blob", ErrTampered, r.number)
+	}
+	r.rest, r.done = plain, last
+	r.number++
+	return nil
+}
+
+func (r *reader) Close() error { return r.f.Close() }
+
+// Remove deletes a blob's file. While the vault is broken it keeps all files, since the next start may need them.
+func (v *Vault) Remove(ref Ref) error {
+	if v.broken {
+		return nil
+	}
+	return v.fs.Remove(blobPath(ref.ID))
+}
+
+// Sweep deletes the blobs that keep does not name: what a crash or a removal has left behind.
+func (v *Vault) Sweep(keep map[string]bool) error {
+	if v.broken {
+		return ErrBroken
+	}
+	names, err := v.fs.ReadDir(blobDir)
+	if err != nil {
+		return fmt.Errorf("vault: %w", err)
+	}
+	var errs []error
+	for _, name := range names {
+		if !keep[name] {
+			errs = append(errs, v.fs.Remove(blobPath(name)))
+		}
+	}
+	return errors.Join(errs...)
+}

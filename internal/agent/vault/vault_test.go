@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"sealift/internal/agent/vault"
+)
+
+var key = [32]byte{1}
+
+func open(t *testing.T, fs vault.FS, ctr vault.Counter) *vault.Vault {
+	t.Helper()
+	v, err := vault.Open(fs, key, ctr, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func commit(t *testing.T, v *vault.Vault, s string) {
+	t.Helper()
+	if err := v.Commit([]byte(s)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCrashAtEveryStep runs start, three commits with blobs, and a removal, dies at each single operation in turn, and starts
+// again from what a disk may hold then. The state must be the last acknowledged one or the one being committed, and the blobs that
+// it names must be whole.
+func TestCrashAtEveryStep(t *testing.T) {
+	for dieAt := 1; ; dieAt++ {
+		finished := false
+		for _, keep := range []bool{false, true} {
+			fs := newCrashFS()
+			fs.dieAt = dieAt
+			ctr := &counter{fs: fs}
+			acked, tried, refs := scenario(fs, ctr)
+			finished = acked == "4"
+			after := fs.reboot(keep)
+			ctr.fs = nil
+			v, err := vault.Open(after, key, ctr, rand.Reader)
+			if err != nil {
+				t.Fatalf("operation %d, keep %v: %v", dieAt, keep, err)
+			}
+			got := string(v.State())
+			if got != acked && got != tried {
+				t.Fatalf("operation %d, keep %v: state %q, acknowledged %q, tried %q", dieAt, keep, got, acked, tried)
+			}
+			if ref, ok := refs[got]; ok {
+				if content, err := readBlob(v, ref); err != nil || content != "blob "+got {
+					t.Fatalf("operation %d, keep %v: state %q: blob %q, %v", dieAt, keep, got, content, err)
+				}
+			}
+			commit(t, v, "next")
+		}
+		if finished {
+			t.Logf("%d operations", dieAt-1)
+			return
+		}
+	}
+}
+
+func scenario(fs *crashFS, ctr *counter) (acked, tried string, refs map[string]vault.Ref) {
+	refs = map[string]vault.Ref{}
+	v, err := vault.Open(fs, key, ctr, rand.Reader)
+	if err != nil {
+		return
+	}
+	for i := 1; i <= 4; i++ {
+		name := fmt.Sprint(i)
+		w, err := v.Create()
+		if err != nil {
+			return
+		}
+		fmt.Fprint(w, "blob "+name)
+		ref, err := w.Close()
+		if err != nil {
+			return
+		}
+		refs[name], tried = ref, name
+		if v.Commit([]byte(name)) != nil {
+			return
+		}
+		acked = name
+		if i > 1 {
+			if v.Remove(refs[fmt.Sprint(i-1)]) != nil && i < 4 {
+				return
+			}
+		}
+	}
+	return
+}
+
+func readBlob(v *vault.Vault, ref vault.Ref) (string, error) {
+	r, err := v.Open(ref)
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	b, err := io.ReadAll(r)
+	return string(b), err
+}
+
+func TestRollbackIsRefused(t *testing.T) {
+	fs, ctr := newCrashFS(), &counter{}
+	v := open(t, fs, ctr)
+	commit(t, v, "a")
+	old := bytes.Clone(fs.live["state"].live)
+	commit(t, v, "b")
+	fs.live["state"].live = old
+	if _, err := vault.Open(fs, key, ctr, rand.Reader); !errors.Is(err, vault.ErrRolledBack) {
+		t.Fatal(err)
+	}
+	delete(fs.live, "state")
+	if _, err := vault.Open(fs, key, ctr, rand.Reader); !errors.Is(err, vault.ErrRolledBack) {
+		t.Fatalf("a deleted state: %v", err)
+	}
+}
+
+// TestForkIsRefused keeps a state that was written but never committed, lets another be committed in its place, and presents
+// the kept one: its number was acceptable once and must not be any more. This is what committing twice is for.
+func TestForkIsRefused(t *testing.T) {
+	fs, ctr := newCrashFS(), &counter{}
+	v := open(t, fs, ctr)
+	commit(t, v, "base")
+	base := bytes.Clone(fs.live["state"].live)
+	ctr.dead = true
+	if err := v.Commit([]byte("abandoned")); !errors.Is(err, vault.ErrBroken) {
+		t.Fatal(err)
+	}
+	if err := v.Commit([]byte("more")); !errors.Is(err, vault.ErrBroken) {
+		t.Fatalf("a broken vault went on: %v", err)
+	}
+	ctr.dead = false
+	abandoned := bytes.Clone(fs.live["state"].live)
+
+	fs.live["state"].live = base
+	commit(t, open(t, fs, ctr), "acknowledged")
+	acknowledged := bytes.Clone(fs.live["state"].live)
+	for _, old := range [][]byte{abandoned, base} {
+		fs.live["state"].live = old
+		if _, err := vault.Open(fs, key, ctr, rand.Reader); !errors.Is(err, vault.ErrRolledBack) {
+			t.Fatalf("an abandoned state was accepted: %v", err)
+		}
+	}
+	fs.live["state"].live = acknowledged
+	if got := string(open(t, fs, ctr).State()); got != "acknowledged" {
+		t.Fatal(got)
+	}
+}
+
+func TestTampering(t *testing.T) {
+	fs, ctr := newCrashFS(), &counter{}
+	v := open(t, fs, ctr)
+	commit(t, v, "state")
+	good := bytes.Clone(fs.live["state"].live)
+	for i := range good {
+		fs.live["state"].live = bytes.Clone(good)
+		fs.live["state"].live[i] ^= 1
+		if _, err := vault.Open(fs, key, ctr, rand.Reader); err == nil {
+			t.Fatalf("bit of byte %d", i)
+		}
+	}
+	for n := range len(good) {
+		fs.live["state"].live = good[:n]
+		if _, err := vault.Open(fs, key, ctr, rand.Reader); !errors.Is(err, vault.ErrTampered) {
+			t.Fatalf("cut to %d: %v", n, err)
+		}
+	}
+	fs.live["state"].live = good
+	if _, err := vault.Open(fs, [32]byte{2}, ctr, rand.Reader); !errors.Is(err, vault.ErrTampered) {
+		t.Fatalf("another measurement's key opened the state: %v", err)
+	}
+}
+
+func TestBlobs(t *testing.T) {
+	const chunk = 64 << 10
+	fs, ctr := newCrashFS(), &counter{}
+	v := open(t, fs, ctr)
+	for _, size := range []int{0, 1, chunk - 1, chunk, chunk + 1, 3 * chunk, 3*chunk + 7} {
+		data := make([]byte, size)
+		rand.Read(data)
+		w, err := v.Create()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for rest := data; len(rest) > 0; {
+			n := min(len(rest), 50_000)
+			w.Write(rest[:n])
+			rest = rest[n:]
+		}
+		ref, err := w.Close()
+		if err != nil || ref.Size != int64(size) {
+			t.Fatal(ref.Size, err)
+		}
+		if got, err := readBlob(v, ref); err != nil || got != string(data) {
+			t.Fatalf("size %d: %d bytes, %v", size, len(got), err)
+		}
+		file := fs.live["blobs/"+ref.ID]
+		if size > 100 && bytes.Contains(file.live, data[:64]) {
+			t.Fatal("content in the clear")
+		}
+		good := file.live
+		sealed := chunk + 16
+		for name, bad := range map[string][]byte{
+			"bit":      flip(good, len(good)/2),
+			"last bit": flip(good, len(good)-1),
+			"cut":      good[:len(good)-1],
+			"chunks swapped": func() []byte {
+				if len(good) < 2*sealed {
+					return flip(good, 0)
+				}
+				return append(append(bytes.Clone(good[sealed:2*sealed]), good[:sealed]...), good[2*sealed:]...)
+			}(),
+		} {
+			file.live = bad
+			if _, err := readBlob(v, ref); !errors.Is(err, vault.ErrTampered) {
+				t.Fatalf("size %d, %s: %v", size, name, err)
+			}
+		}
+		file.live = good
+		short := ref
+		short.Size -= min(short.Size, chunk)
+		if got, err := readBlob(v, short); size > 0 && err == nil {
+			t.Fatalf("a shorter size was read: %d bytes", len(got))
+		}
+	}
+}
+
+func flip(b []byte, i int) []byte {
+	b = bytes.Clone(b)
+	b[i] ^= 0x80
+	return b
+}
+
+func TestFullDisk(t *testing.T) {
+	fs, ctr := newCrashFS(), &counter{}
+	v := open(t, fs, ctr)
+	commit(t, v, "before")
+	fs.space = 100_000
+	w, err := v.Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		w.Write(make([]byte, 50_000))
+	}
+	if _, err := w.Close(); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	fs.space = 0
+	commit(t, v, "removal on a full disk") // the reserve makes room
+	if got := string(open(t, fs, ctr).State()); got != "removal on a full disk" {
+		t.Fatal(got)
+	}
+}
+
+func TestCommitThatCannotBeWrittenLeavesTheOldState(t *testing.T) {
+	fs, ctr := newCrashFS(), &counter{}
+	v := open(t, fs, ctr)
+	commit(t, v, "old")
+	delete(fs.live, "reserve")
+	fs.space = 10
+	if err := v.Commit([]byte("new")); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	if v.Broken() || string(v.State()) != "old" {
+		t.Fatal("the old state is gone")
+	}
+	fs.space = -1
+	commit(t, v, "newer")
+	if got := string(open(t, fs, ctr).State()); got != "newer" {
+		t.Fatal(got)
+	}
+}
+
+func TestSweepAndFolder(t *testing.T) {
+	dir := t.TempDir()
+	fs, err := vault.Dir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctr := &counter{}
+	v := open(t, fs, ctr)
+	var refs []vault.Ref
+	for range 2 {
+		w, err := v.Create()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(w, "x")
+		ref, err := w.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		refs = append(refs, ref)
+	}
+	commit(t, v, "s")
+	if err := v.Sweep(map[string]bool{refs[0].ID: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readBlob(v, refs[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readBlob(v, refs[1]); !errors.Is(err, vault.ErrTampered) {
+		t.Fatal(err)
+	}
+	if got := string(open(t, fs, ctr).State()); got != "s" {
+		t.Fatal(got)
+	}
+	outside := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(outside, []byte("outside"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fs.Open("link"); err == nil {
+		t.Fatal("a link led out of the folder")
+	}
+}
+
+func BenchmarkBlob(b *testing.B) {
+	fs, err := vault.Dir(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	v, err := vault.Open(fs, key, &counter{}, rand.Reader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	data := make([]byte, 1<<20)
+	b.SetBytes(16 << 20)
+	for b.Loop() {
+		w, err := v.Create()
+		if err != nil {
+			b.Fatal(err)
+		}
+		for range 16 {
+			w.Write(data)
+		}
+		ref, err := w.Close()
+		if err != nil {
+			b.Fatal(err)
+		}
+		v.Remove(ref)
+	}
+}
