@@ -60,3 +60,6 @@ func AppendBool(b []byte, v bool) []byte {
 
 // AppendNull appends null.
 func AppendNull(b []byte) []byte { return append(b, Null) }
+
+// AppendBytesHead appends the head of a byte string of n bytes, which follow.
+func AppendBytesHead(b []byte, n int) []byte { return appendHead(b, majorBytes, uint64(n)) }
