@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package evidence
+
+import (
+	"bytes"
+	"fmt"
+
+	"sealift/cose"
+)
+
+// Media types of a bundle and its records.
+const (
+	MediaType       = "application/cmw+cbor"                                                 // the bundle: RFC 9999
+	MediaTypePSA    = `application/eat+cwt; eat_profile="tag:psacertified.org,2023:psa#tfm"` // RFC 9783 section 8
+	MediaTypePSAOld = "application/psa-attestation-token"                                    // the profiles before RFC 9783
+	mediaTypeX509   = "application/cose-x509; usage=chain"                                   // RFC 9360 section 3
+	mediaTypeClaims = "application/eat-ucs+cbor"                                             // RFC 9782
+	mediaTypeConfig = "application/vnd.sealift.config+cbor"                                  // the measured configuration
+	bundleType      = "tag:sealift.invalid,2026:teep-evidence-v1"                            // __cmwc_t
+	MaxBundle       = 1 << 20                                                                // bytes of a bundle
+	maxCertificates = 8
+)
+
+// Conceptual message indicators, RFC 9999 section 3.1.
+const (
+	indEndorsements = 1 << 1
+	indEvidence     = 1 << 2
+)
+
+// Bundle is what travels as attestation-payload: a CMW collection (RFC 9999) of four records.
+type Bundle struct {
+	Hardware     []byte   // what the hardware signed, for example a PSA token
+	HardwareType string   // its media type
+	Collateral   [][]byte // certificates in DER, leaf first, without the anchor
+	Claims       []byte   // the claims record: [Claims.Marshal]
+	Config       []byte   // the measured configuration itself, so that a Relying Party can read what was measured
+}
+
+type wireBundle struct {
+	Type       string      `cbor:"__cmwc_t"`
+	Hardware   wireRecord  `cbor:"hw"`
+	Collateral *wireRecord `cbor:"collateral,omitempty"`
+	Claims     wireRecord  `cbor:"claims"`
+	Config     wireRecord  `cbor:"config"`
+}
+
+type wireRecord struct {
+	_         struct{} `cbor:",toarray"`
+	Type      string
+	Value     []byte
+	Indicator uint64
+}
+
+// Marshal returns the collection in deterministic CBOR.
+func (b Bundle) Marshal() []byte {
+	w := wireBundle{
+		Type:     bundleType,
+		Hardware: wireRecord{Type: b.HardwareType, Value: nonNil(b.Hardware), Indicator: indEvidence},
+		Claims:   wireRecord{Type: mediaTypeClaims, Value: nonNil(b.Claims), Indicator: indEvidence},
+		Config:   wireRecord{Type: mediaTypeConfig, Value: nonNil(b.Config), Indicator: indEvidence},
+	}
+	if len(b.Collateral) > 0 {
+		w.Collateral = &wireRecord{Type: mediaTypeX509, Value: marshalChain(b.Collateral), Indicator: indEndorsements}
+	}
+	return cose.MustMarshal(w)
+}
+
+// ParseBundle reads a bundle strictly: these four records with their types and indicators and no other, in
+// deterministic encoding. Nothing in the result is verified.
+func ParseBundle(data []byte) (*Bundle, error) {
+	if len(data) > MaxBundle {
+		return nil, fmt.Errorf("%w: bundle: %d bytes, at most %d", ErrMalformed, len(data), MaxBundle)
+	}
+	var w wireBundle
+	if err := cose.Unmarshal(data, &w); err != nil {
+		return nil, fmt.Errorf("%w: bundle: %w", ErrMalformed, err)
+	}
+	if w.Type != bundleType {
+		return nil, fmt.Errorf("%w: bundle: collection type is %q, want %q", ErrMalformed, w.Type, bundleType)
+	}
+	if w.Hardware.Type == "" || w.Claims.Type != mediaTypeClaims || w.Config.Type != mediaTypeConfig {
+		return nil, fmt.Errorf("%w: bundle: a record is missing or has an unexpected type", ErrMalformed)
+	}
+	b := &Bundle{Hardware: w.Hardware.Value, HardwareType: w.Hardware.Type, Claims: w.Claims.Value, Config: w.Config.Value}
+	if w.Collateral != nil {
+		chain, err := parseChain(w.Collateral.Value)
+		if err != nil {
+			return nil, err
+		}
+		b.Collateral = chain
+	}
+	if !bytes.Equal(b.Marshal(), data) {
+		return nil, fmt.Errorf("%w: bundle: an unknown member, a wrong type or indicator, or not in deterministic encoding", ErrMalformed)
+	}
+	return b, nil
+}
+
+// marshalChain encodes COSE_X509 (RFC 9360 section 2): one certificate as a byte string, more as an array.
+func marshalChain(chain [][]byte) []byte {
+	if len(chain) == 1 {
+		return cose.MustMarshal(nonNil(chain[0]))
+	}
+	return cose.MustMarshal(chain)
+}
+
+func parseChain(data []byte) ([][]byte, error) {
+	var one []byte
+	if err := cose.Unmarshal(data, &one); err == nil {
+		return [][]byte{one}, nil
+	}
+	var chain [][]byte
+	if err := cose.Unmarshal(data, &chain); err != nil {
+		return nil, fmt.Errorf("%w: bundle: collateral: %w", ErrMalformed, err)
+	}
+	if len(chain) < 2 || len(chain) > maxCertificates {
+		return nil, fmt.Errorf("%w: bundle: collateral: %d certificates, want 1 to %d", ErrMalformed, len(chain), maxCertificates)
+	}
+	return chain, nil
+}
