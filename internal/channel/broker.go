@@ -155,7 +155,7 @@ func (h brokerHandler) fetch(ctx context.Context, req request, s *stream) {
 	}
 }
 
-// onlyWriter hides a ReadFrom, so that CopyBuffer uses its buffer.
+// onlyWriter hides a ReadFrom, so that every byte goes through Write.
 type onlyWriter struct{ io.Writer }
 
 func (h brokerHandler) install(ctx context.Context, req request, s *stream) {
@@ -168,7 +168,7 @@ func (h brokerHandler) install(ctx context.Context, req request, s *stream) {
 		_ = w.Abort()
 		return
 	}
-	if _, err := io.Copy(w, &bodyReader{r: s}); err != nil {
+	if _, err := io.Copy(onlyWriter{w}, &bodyReader{r: s}); err != nil {
 		// The Agent learns of a full disk when it commits; until then it may still be writing.
 		abort := w.Abort()
 		if !errors.Is(err, io.ErrUnexpectedEOF) {
