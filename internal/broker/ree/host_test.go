@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package ree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sealift/internal/channel"
+	"sealift/internal/launch"
+	"sealift/suit"
+)
+
+// TestMain lets the test binary play the UAs.
+func TestMain(m *testing.M) {
+	if addr, ok := os.LookupEnv("SEALIFT_TEST_ADDR"); ok {
+		playUA(addr)
+	}
+	os.Exit(m.Run())
+}
+
+// playUA serves addr: what comes goes to the TA, and the answer comes back.
+func playUA(addr string) {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		os.Exit(1)
+	}
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			os.Exit(1)
+		}
+		ta, err := net.Dial("unix", os.Getenv("SEALIFT_TA"))
+		if err != nil {
+			c.Close()
+			continue
+		}
+		go func() { io.Copy(ta, c); ta.(*net.UnixConn).CloseWrite() }()
+		io.Copy(c, ta)
+		c.Close()
+	}
+}
+
+var uaID = suit.ComponentID{[]byte("ree"), []byte("app"), []byte("ua")}
+
+func newHost(t *testing.T, dir string) *Host {
+	t.Helper()
+	h, err := NewHost(Config{Dir: dir, Log: slog.New(slog.DiscardHandler),
+		TA: func(_ context.Context, instance, app, ta string, conn net.Conn) error {
+			fmt.Fprintf(conn, "%s/%s/%s:", instance, app, ta)
+			_, err := io.Copy(conn, conn)
+			return err
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.Close)
+	return h
+}
+
+// install puts a script in place that runs the test binary as a UA, or one that fails.
+func install(t *testing.T, h *Host, script string) {
+	t.Helper()
+	w, err := h.Install("d1", uaID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(w, script); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Commit(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func serving(t *testing.T) string {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "#!/bin/sh\nSEALIFT_TEST_ADDR=$1 exec " + exe + "\n"
+}
+
+var spec = launch.Spec{Args: []string{"${HOST}:${PORT}"}, Ports: []launch.Port{{Name: "http"}}}.Marshal()
+
+func call(t *testing.T, addr string) string {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	io.WriteString(c, "hello")
+	c.(*net.TCPConn).CloseWrite()
+	out, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+func TestUAReachesItsTAAndComesBack(t *testing.T) {
+	dir := t.TempDir()
+	h := newHost(t, dir)
+	install(t, h, serving(t))
+	for range 2 { // the second call finds it running
+		if err := h.Start(t.Context(), "d1", uaID, spec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	st := h.Status("d1")
+	if len(st) != 1 || !st[0].Running || st[0].Restarts != 0 {
+		t.Fatalf("status %+v", st)
+	}
+	addr := st[0].Ports["http"]
+	if got := call(t, addr); got != "d1/app/ta:hello" {
+		t.Errorf("got %q", got)
+	}
+	h.Close()
+	if _, err := net.Dial("tcp", addr); err == nil {
+		t.Error("the UA runs after Close")
+	}
+	again := newHost(t, dir)
+	if err := again.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	st = again.Status("d1")
+	if len(st) != 1 || st[0].Ports["http"] != addr {
+		t.Fatalf("after a restart: %+v, the address was %s", st, addr)
+	}
+	if err := again.Start(t.Context(), "d1", uaID, spec); err != nil {
+		t.Fatal(err)
+	}
+	if got := call(t, addr); got != "d1/app/ta:hello" {
+		t.Errorf("got %q", got)
+	}
+	if err := again.Remove("d1", uaID); err != nil {
+		t.Fatal(err)
+	}
+	if len(again.Status("d1")) != 0 {
+		t.Error("still listed after Remove")
+	}
+	if err := again.RemoveInstance("d1"); err != nil {
+		t.Fatal(err)
+	}
+	left, _ := filepath.Glob(filepath.Join(dir, "components", "*"))
+	if len(left) != 1 || filepath.Base(left[0]) != stagingDir {
+		t.Errorf("left on the disk: %v", left)
+	}
+}
+
+func TestUAThatCannotStart(t *testing.T) {
+	h := newHost(t, t.TempDir())
+	if err := h.Start(t.Context(), "d1", uaID, spec); !errors.Is(err, channel.ErrNotFound) {
+		t.Errorf("a UA that is not installed: %v", err)
+	}
+	install(t, h, "#!/bin/sh\nexit 7\n")
+	if err := h.Start(t.Context(), "d1", uaID, spec); !errors.Is(err, channel.ErrExec) || !strings.Contains(err.Error(), "7") {
+		t.Errorf("a UA that crashes: %v", err)
+	}
+	install(t, h, "not a program")
+	if err := h.Start(t.Context(), "d1", uaID, spec); !errors.Is(err, channel.ErrExec) {
+		t.Errorf("no program: %v", err)
+	}
+	if err := h.Start(t.Context(), "d1", uaID, []byte("\xff")); !errors.Is(err, channel.ErrRefused) {
+		t.Errorf("malformed parameters: %v", err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	taken := launch.Spec{Ports: []launch.Port{{Name: "p", Port: uint16(ln.Addr().(*net.TCPAddr).Port)}}}.Marshal()
+	if err := h.Start(t.Context(), "d1", uaID, taken); !errors.Is(err, channel.ErrBusy) {
+		t.Errorf("a port that is taken: %v", err)
+	}
+	if len(h.Status("d1")) != 0 {
+		t.Errorf("something runs: %+v", h.Status("d1"))
+	}
+}
+
+func TestUpdateReplacesTheRunningProgram(t *testing.T) {
+	h := newHost(t, t.TempDir())
+	install(t, h, serving(t))
+	if err := h.Start(t.Context(), "d1", uaID, spec); err != nil {
+		t.Fatal(err)
+	}
+	before := h.Status("d1")[0]
+	install(t, h, serving(t)+"# newer\n")
+	if err := h.Start(t.Context(), "d1", uaID, spec); err != nil {
+		t.Fatal(err)
+	}
+	after := h.Status("d1")[0]
+	if after.PID == before.PID || after.Ports["http"] != before.Ports["http"] {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+	if err := h.Stop("d1", uaID); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Resume(); err != nil || len(h.Status("d1")) != 0 {
+		t.Errorf("a stopped UA was started again: %v %+v", err, h.Status("d1"))
+	}
+}
+
+func TestOnlyTheREEIsReachable(t *testing.T) {
+	h := newHost(t, t.TempDir())
+	for _, id := range []suit.ComponentID{
+		{[]byte("tee"), []byte("app"), []byte("ta")},
+		{[]byte("pd"), []byte("app"), []byte("x")},
+		{[]byte("ree"), []byte("app")},
+		{[]byte("ree"), []byte(".."), []byte("ua")},
+		{[]byte("ree"), []byte("app"), []byte("a/b")},
+		{[]byte("ree"), []byte("app"), []byte("")},
+		nil,
+	} {
+		if _, err := h.Install("d1", id); !errors.Is(err, channel.ErrRefused) {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	if _, err := h.Install("../d1", uaID); !errors.Is(err, channel.ErrRefused) {
+		t.Errorf("a path as instance: %v", err)
+	}
+}
+
+func TestStagingIsAtomicAndBounded(t *testing.T) {
+	dir := t.TempDir()
+	h := newHost(t, dir)
+	h.store.max = 8
+	w, err := h.Install("d1", uaID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(w, "too much for it"); !errors.Is(err, channel.ErrTooLarge) {
+		t.Errorf("got %v", err)
+	}
+	if err := w.Commit(); !errors.Is(err, channel.ErrTooLarge) {
+		t.Errorf("Commit after a failed write: %v", err)
+	}
+	w, _ = h.Install("d1", uaID)
+	io.WriteString(w, "half")
+	if keys, _ := h.store.keys(); len(keys) != 0 {
+		t.Errorf("in place before Commit: %v", keys)
+	}
+	if _, err := NewHost(Config{Dir: dir}); err != nil { // the Broker starts again
+		t.Fatal(err)
+	}
+	if left, _ := os.ReadDir(filepath.Join(dir, "components", stagingDir)); len(left) != 0 {
+		t.Errorf("left in staging: %v", left)
+	}
+	if err := w.Commit(); err == nil {
+		t.Error("Commit of a file that is gone did not fail")
+	}
+}
+
+func TestDeepStateFolder(t *testing.T) {
+	h := newHost(t, filepath.Join(t.TempDir(), strings.Repeat("deep", 30)))
+	install(t, h, serving(t))
+	if err := h.Start(t.Context(), "d1", uaID, spec); err != nil {
+		t.Fatal(err)
+	}
+	if got := call(t, h.Status("d1")[0].Ports["http"]); got != "d1/app/ta:hello" {
+		t.Errorf("got %q", got)
+	}
+}

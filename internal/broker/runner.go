@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"sealift/internal/channel"
+	"sealift/internal/moc/mocapi"
+	"sealift/internal/platform"
+	"sealift/suit"
+)
+
+// runner keeps one TEE instance running and its Agent in touch with its TAM. Its loop is the only place where it launches,
+// attaches and runs sessions; everything else reads its state.
+type runner struct {
+	b      *Broker
+	id     string
+	log    *slog.Logger
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   chan struct{}
+	kick   chan struct{}
+
+	mu      sync.Mutex
+	wanted  mocapi.WantedInstance
+	served  uint64 // the Wake that was served to the end
+	fresh   bool   // no session has ended well since the last attach
+	agent   *channel.AgentClient
+	err     error      // of the last attempt to launch, attach or talk
+	session sync.Mutex // one TEEP session at a time
+}
+
+// newRunner makes a runner that lives until stop is called or ctx ends.
+func (b *Broker) newRunner(ctx context.Context, w mocapi.WantedInstance) *runner {
+	ctx, cancel := context.WithCancel(ctx)
+	return &runner{
+		b: b, id: w.ID, log: b.cfg.Log.With("instance", w.ID), ctx: ctx, cancel: cancel, wanted: w,
+		done: make(chan struct{}), kick: make(chan struct{}, 1),
+	}
+}
+
+// want takes the M/OC's latest wish.
+func (r *runner) want(w mocapi.WantedInstance) {
+	r.mu.Lock()
+	r.wanted = w
+	r.mu.Unlock()
+	select {
+	case r.kick <- struct{}{}:
+	default:
+	}
+}
+
+// stop ends the runner and detaches from the Agent. The instance itself stays as it is.
+func (r *runner) stop() {
+	r.cancel()
+	<-r.done
+}
+
+// attached returns the Agent, or nil while there is none.
+func (r *runner) attached() *channel.AgentClient {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.agent
+}
+
+func (r *runner) status() (running bool, lastError string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err != nil {
+		lastError = r.err.Error()
+	}
+	return r.agent != nil, lastError
+}
+
+// note records how the last attempt went and has it announced.
+func (r *runner) note(err error) {
+	r.mu.Lock()
+	r.err = err
+	r.mu.Unlock()
+	r.b.notify()
+}
+
+// run launches and attaches again and again: when the Agent dies, when the platform dies, when either is not there yet.
+func (r *runner) run() {
+	defer close(r.done)
+	retry := r.b.newBackoff()
+	for r.ctx.Err() == nil {
+		begun := time.Now()
+		err := r.once()
+		if r.ctx.Err() != nil {
+			return
+		}
+		r.note(err)
+		r.log.Warn("the TEE instance is not running", "error", err)
+		if time.Since(begun) > 10*time.Second {
+			retry.reset()
+		}
+		retry.wait(r.ctx)
+	}
+}
+
+// once brings the instance up, serves it for as long as its channel lives, and says why it ended.
+func (r *runner) once() error {
+	if err := r.launch(); err != nil {
+		return fmt.Errorf("launching the TEE instance: %w", err)
+	}
+	conn, err := r.b.cfg.Driver.Attach(r.ctx, r.id)
+	if err != nil {
+		return fmt.Errorf("attaching to the TEEP Agent: %w", err)
+	}
+	agent, err := channel.ServeBroker(conn, reeServices{r.b, r.id})
+	if err != nil {
+		conn.Close()
+		return fmt.Errorf("opening the channel to the TEEP Agent: %w", err)
+	}
+	r.mu.Lock()
+	r.agent, r.fresh, r.err = agent, true, nil
+	r.mu.Unlock()
+	r.b.notify()
+	defer func() {
+		r.mu.Lock()
+		r.agent = nil
+		r.mu.Unlock()
+		agent.Close()
+	}()
+	r.serve(agent)
+	return errors.New("the TEEP Agent has ended")
+}
+
+func (r *runner) launch() error {
+	r.mu.Lock()
+	config := r.wanted.Config
+	r.mu.Unlock()
+	image, err := os.Open(r.b.cfg.Agent)
+	if err != nil {
+		return err
+	}
+	defer image.Close()
+	return r.b.cfg.Driver.Launch(r.ctx, platform.Spec{ID: r.id, Agent: image, Config: config})
+}
+
+// serve runs a TEEP session after attaching and whenever the M/OC has a reason for one, until the channel closes.
+func (r *runner) serve(agent *channel.AgentClient) {
+	ctx, cancel := context.WithCancel(r.ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-agent.Done():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	retry := r.b.newBackoff()
+	for {
+		wake, due := r.due()
+		if due {
+			err := r.converse(ctx, agent)
+			if ctx.Err() != nil {
+				return
+			}
+			r.note(err)
+			if err != nil {
+				r.log.Warn("a TEEP session has failed", "error", err)
+				if !retry.wait(ctx) {
+					return
+				}
+				continue
+			}
+			retry.reset()
+			r.mu.Lock()
+			r.served, r.fresh = wake, false
+			r.mu.Unlock()
+			continue
+		}
+		select {
+		case <-r.kick:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// due reports whether a session is due, and for which wake.
+func (r *runner) due() (uint64, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.wanted.Wake, r.fresh || r.wanted.Wake != r.served
+}
+
+// reeServices is what the Agent of one instance may ask of its Broker.
+type reeServices struct {
+	b        *Broker
+	instance string
+}
+
+var _ channel.BrokerService = reeServices{}
+
+// Fetch implements channel.BrokerService.
+func (s reeServices) Fetch(ctx context.Context, uri string, limit int64) (io.ReadCloser, error) {
+	return s.b.fetcher.fetch(ctx, uri, limit)
+}
+
+// REEInstall implements channel.BrokerService.
+func (s reeServices) REEInstall(_ context.Context, id suit.ComponentID) (channel.REEWriter, error) {
+	return s.b.host.Install(s.instance, id)
+}
+
+// REERemove implements channel.BrokerService.
+func (s reeServices) REERemove(_ context.Context, id suit.ComponentID) error {
+	defer s.b.notify()
+	return s.b.host.Remove(s.instance, id)
+}
+
+// REEStart implements channel.BrokerService.
+func (s reeServices) REEStart(ctx context.Context, id suit.ComponentID, spec []byte) error {
+	defer s.b.notify()
+	return s.b.host.Start(ctx, s.instance, id, spec)
+}
+
+// REEStop implements channel.BrokerService.
+func (s reeServices) REEStop(_ context.Context, id suit.ComponentID) error {
+	defer s.b.notify()
+	return s.b.host.Stop(s.instance, id)
+}
