@@ -17,6 +17,9 @@ const (
 	CSV       Hardware = "csv"
 )
 
+// AllHardware returns the six hardware architectures.
+func AllHardware() []Hardware { return []Hardware{TrustZone, SGX, SEVSNP, CCA, TDX, CSV} }
+
 // EmulatedPrefix precedes the hardware's name inside the binding where an emulator plays the hardware.
 const EmulatedPrefix = "emu:"
 

@@ -76,7 +76,7 @@ func Modes() []Mode {
 func Instances() []Instance { return []Instance{Process, Container, VM} }
 
 // AllHardware returns the six hardware architectures.
-func AllHardware() []Hardware { return []Hardware{TrustZone, SGX, SEVSNP, CCA, TDX, CSV} }
+func AllHardware() []Hardware { return evidence.AllHardware() }
 
 // ParseMode returns the mode that s names, exactly as in the table; ErrUnknown otherwise, listing the seven.
 func ParseMode(s string) (Mode, error) { return parseName("package mode", s, Modes()) }

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package appraisal
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"sealift/evidence"
+)
+
+// measurements compares every measurement but the configuration with its reference value. One that has no reference
+// value is not recognized; a reference value without its measurement is a mismatch.
+func (a *appraiser) measurements() {
+	a.set(Executables, valueApproved, "the Agent and all loaded TAs are the expected ones")
+	for _, ref := range a.p.ReferenceValues {
+		f := Finding{Code: CodeMeasurement, Claim: ref.Name, Expected: joinDigests(ref.Digests), Got: "nothing",
+			Source: a.policy("reference value " + ref.Name + originOf(ref.Source))}
+		m, found := a.v.Measurement(ref.Name)
+		if found {
+			f.Got = measurementText(m.Value)
+		}
+		if found && slices.ContainsFunc(ref.Digests, func(d Digest) bool { return bytes.Equal(d.Bytes, m.Value) }) {
+			a.ok(f)
+			continue
+		}
+		f.Hint = "the device runs something else than you expect: if you changed or updated it, add the new digest to the policy"
+		a.fail(f, ref.Name+" is not the expected one", valueContraindicated, Executables)
+	}
+	for _, m := range a.v.Measurements {
+		known := slices.ContainsFunc(a.p.ReferenceValues, func(r ReferenceValue) bool { return r.Name == m.Name })
+		if known || m.Name == evidence.MeasurementConfig {
+			continue
+		}
+		a.fail(Finding{Code: CodeUnknownMeasurement, Claim: m.Name, Expected: "a measurement with a reference value",
+			Got: measurementText(m.Value), Source: a.policy("reference values"), Hint: "add a reference value for it"},
+			m.Name+" is not recognized", valueUnrecognized, Executables)
+	}
+}
+
+// config compares the measured configuration with all expectations that there are. Without any, the configuration is
+// unknown to this verifier, which is a warning.
+func (a *appraiser) config(expect []Expect) {
+	got := Hex32(sha256.Sum256(a.v.Config)) // the verification checked it against the measurement
+	var rules []ConfigRule
+	if a.p.Config != nil {
+		rules = append(rules, ConfigRule{a.p.Config.Digests, a.policy("config" + originOf(a.p.Config.Source))})
+	}
+	for _, e := range expect {
+		if e.ConfigDigest != nil {
+			rules = append(rules, ConfigRule{[]Hex32{*e.ConfigDigest}, e.ConfigSource})
+		}
+	}
+	if len(rules) == 0 {
+		a.fail(Finding{Code: CodeConfig, Claim: evidence.MeasurementConfig, Expected: "an expectation", Got: got.String(),
+			Source: a.policy("config"), Hint: "state the expected configuration in the policy, or pass the one that you asked for"},
+			"nobody says what configuration is expected", valueConfigUnknown, Configuration)
+	}
+	for _, rule := range rules {
+		want := make([]string, len(rule.Digests))
+		for i, d := range rule.Digests {
+			want[i] = d.String()
+		}
+		f := Finding{Code: CodeConfig, Claim: evidence.MeasurementConfig, Expected: strings.Join(want, " or "), Got: got.String(),
+			Source: rule.Source}
+		if slices.Contains(rule.Digests, got) {
+			a.ok(f)
+			a.set(Configuration, valueApproved, "the measured configuration is the expected one")
+			continue
+		}
+		f.Hint = "the instance was launched with another configuration: read it and see whose keys stand in it"
+		a.fail(f, "the measured configuration is not the expected one", valueContraindicated, Configuration)
+	}
+}
+
+// tas checks the loaded TAs against the policy and against each set of expectations.
+func (a *appraiser) tas(expect []Expect) {
+	only := a.p.OnlyTAs
+	expected := map[string]bool{}
+	for _, t := range a.p.TAs {
+		t.Source = a.policy("tas" + originOf(t.Source))
+		expected[t.Component.String()] = true
+		a.ta(t)
+	}
+	for _, e := range expect {
+		only = only || e.OnlyTAs
+		for _, t := range e.TAs {
+			expected[t.Component.String()] = true
+			a.ta(t)
+		}
+	}
+	for _, t := range a.v.Claims.TAs {
+		name := t.Component.String()
+		if expected[name] {
+			continue
+		}
+		f := Finding{Code: CodeTAUnexpected, Claim: "TA " + name, Expected: "no other TA", Got: t.Digest.String(),
+			Source: "the set of expected TAs"}
+		if only {
+			f.Hint = "something else runs beside your TA; remove it or expect it"
+			a.fail(f, "TA "+name+" is loaded and not expected", valueContraindicated, Executables)
+			continue
+		}
+		f.Expected = "not judged"
+		a.ok(f)
+		a.set(Executables, valueBootApproved, "the Agent is the expected one; it loaded TAs that this appraisal does not judge")
+	}
+}
+
+func (a *appraiser) ta(want TAExpectation) {
+	name := want.Component.String()
+	got, found := a.v.TA(name)
+	f := Finding{Claim: "TA " + name, Source: want.Source}
+	if !found {
+		f.Code, f.Expected, f.Got = CodeTAMissing, joinDigests(want.Digests), "not loaded"
+		f.Hint = "the TA is not installed, or under another name"
+		a.fail(f, "TA "+name+" is not loaded", valueContraindicated, Executables)
+		return
+	}
+	f.Code, f.Claim, f.Expected, f.Got = CodeTADigest, "TA "+name+" digest", joinDigests(want.Digests), got.Digest.String()
+	f.Hint = "another binary runs under this name: release nothing to it"
+	matches := slices.ContainsFunc(want.Digests, func(d Digest) bool { return d.Equal(got.Digest) })
+	a.judge(f, matches, "TA "+name+" is another binary")
+
+	f.Code, f.Claim, f.Expected = CodeTASequence, "TA "+name+" sequence number", fmt.Sprintf("at least %d", want.MinSequence)
+	f.Got, f.Hint = fmt.Sprint(got.Sequence), "an older version was installed: a rollback"
+	a.judge(f, got.Sequence >= want.MinSequence, "TA "+name+" is older than expected")
+
+	if len(want.Signers) == 0 {
+		return
+	}
+	signers := make([]string, len(want.Signers))
+	for i, s := range want.Signers {
+		signers[i] = s.String()
+	}
+	f.Code, f.Claim, f.Expected = CodeTASigner, "TA "+name+" signer", strings.Join(signers, " or ")
+	f.Got, f.Hint = hex.EncodeToString(got.Signer), "somebody else signed this TA's manifest"
+	a.judge(f, slices.Contains(signers, f.Got), "TA "+name+" has another signer")
+}
+
+func (a *appraiser) judge(f Finding, ok bool, reason string) {
+	if ok {
+		f.Hint = ""
+		a.ok(f)
+		return
+	}
+	a.fail(f, reason, valueContraindicated, Executables)
+}
+
+// measurementText prints a measurement as a digest; PSA names the algorithm by the length only.
+func measurementText(value []byte) string {
+	names := map[int]string{32: "sha-256:", 48: "sha-384:", 64: "sha-512:"}
+	return names[len(value)] + hex.EncodeToString(value)
+}
+
+func joinDigests(ds []Digest) string {
+	out := make([]string, len(ds))
+	for i, d := range ds {
+		out[i] = d.String()
+	}
+	return strings.Join(out, " or ")
+}
+
+func originOf(source string) string {
+	if source == "" {
+		return ""
+	}
+	return " (" + source + ")"
+}
