@@ -4,6 +4,7 @@ package psa
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 
 	"sealift/cose"
@@ -141,7 +142,7 @@ func (t *Token) decode(raw map[int64]cose.RawMessage, l labels) error {
 			return fmt.Errorf("%w: claim %q (%d): %w", ErrMalformed, f.name, f.label, err)
 		}
 	}
-	if lifecycle > uint64(lifecycleHighestOfRanges) {
+	if lifecycle > math.MaxUint16 {
 		return fmt.Errorf("%w: lifecycle 0x%x is no defined state", ErrMalformed, lifecycle)
 	}
 	t.Lifecycle = Lifecycle(lifecycle)
@@ -176,7 +177,7 @@ func (t *Token) Validate() error {
 	if len(t.ImplementationID) != 32 {
 		return fmt.Errorf("%w: implementation ID has %d bytes, want 32", ErrMalformed, len(t.ImplementationID))
 	}
-	if t.Lifecycle > lifecycleHighestOfRanges {
+	if _, defined := lifecycleNames[t.Lifecycle.Major()]; !defined {
 		return fmt.Errorf("%w: lifecycle 0x%x is no defined state", ErrMalformed, uint16(t.Lifecycle))
 	}
 	if err := t.validateBoot(); err != nil {

@@ -51,15 +51,14 @@ type Lifecycle uint16
 
 // Major states.
 const (
-	LifecycleUnknown         Lifecycle = 0x0000
-	LifecycleAssembly        Lifecycle = 0x1000
-	LifecycleProvisioning    Lifecycle = 0x2000
-	LifecycleSecured         Lifecycle = 0x3000
-	LifecycleNonPSADebug     Lifecycle = 0x4000
-	LifecycleRecoverable     Lifecycle = 0x5000
-	LifecycleDecommissioned  Lifecycle = 0x6000
-	lifecycleMajor           Lifecycle = 0xff00
-	lifecycleHighestOfRanges Lifecycle = 0x60ff
+	LifecycleUnknown        Lifecycle = 0x0000
+	LifecycleAssembly       Lifecycle = 0x1000
+	LifecycleProvisioning   Lifecycle = 0x2000
+	LifecycleSecured        Lifecycle = 0x3000
+	LifecycleNonPSADebug    Lifecycle = 0x4000
+	LifecycleRecoverable    Lifecycle = 0x5000
+	LifecycleDecommissioned Lifecycle = 0x6000
+	lifecycleMajor          Lifecycle = 0xff00
 )
 
 // Major returns the major state without the implementation-defined lower byte.
@@ -70,15 +69,16 @@ func (l Lifecycle) Secured() bool { return l.Major() == LifecycleSecured }
 
 // String names the major state, with the number.
 func (l Lifecycle) String() string {
-	names := map[Lifecycle]string{LifecycleUnknown: "unknown", LifecycleAssembly: "assembly and test",
-		LifecycleProvisioning: "PSA RoT provisioning", LifecycleSecured: "secured", LifecycleNonPSADebug: "non-PSA-RoT debug",
-		LifecycleRecoverable: "recoverable PSA RoT debug", LifecycleDecommissioned: "decommissioned"}
-	name, ok := names[l.Major()]
+	name, ok := lifecycleNames[l.Major()]
 	if !ok {
 		name = "undefined"
 	}
 	return fmt.Sprintf("%s (0x%04x)", name, uint16(l))
 }
+
+var lifecycleNames = map[Lifecycle]string{LifecycleUnknown: "unknown", LifecycleAssembly: "assembly and test",
+	LifecycleProvisioning: "PSA RoT provisioning", LifecycleSecured: "secured", LifecycleNonPSADebug: "non-PSA-RoT debug",
+	LifecycleRecoverable: "recoverable PSA RoT debug", LifecycleDecommissioned: "decommissioned"}
 
 // Token is the content of a PSA token, in one form for all profiles.
 type Token struct {
