@@ -3,6 +3,7 @@
 package cose
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -35,24 +36,26 @@ var understood = []int64{labelAlg, labelCrit, labelContent, labelKID, labelIV, l
 
 // header is one protected and one unprotected bucket, read together.
 type header struct {
-	protected   []byte // content of the protected byte string, as received
-	empty       bool   // no parameter is protected, however that was written
-	alg         Algorithm
-	hasAlg      bool // alg is protected
-	unprotAlg   Algorithm
-	hasUnprot   bool // alg is (also) unprotected
-	kid         []byte
-	iv          []byte
-	x5chain     [][]byte
-	content     any
-	ephemeral   *Key
-	salt        []byte
-	hasParties  bool // parameters that change the KDF context in ways not supported
-	labels      []int64
-	texts       []string
-	crit        []int64
-	hasCrit     bool
-	unknownCrit bool // crit lists a text label; none is understood
+	protected []byte // content of the protected byte string, as received
+	empty     bool   // no parameter is protected, however that was written
+	alg       Algorithm
+	hasAlg    bool // alg is protected
+	unprotAlg Algorithm
+	hasUnprot bool // alg is (also) unprotected
+	kid       []byte
+	iv        []byte
+	x5chain   [][]byte
+	content   any
+	ephemeral *Key
+	salt      []byte
+
+	ephemeralErr error
+	hasParties   bool // parameters that change the KDF context in ways not supported
+	labels       []int64
+	texts        []string
+	crit         []int64
+	hasCrit      bool
+	unknownCrit  bool // crit lists a text label; none is understood
 }
 
 // readHeader reads the two buckets at r.
@@ -140,10 +143,10 @@ func (h *header) parameter(r *wire.Reader, label int64, protected bool) error {
 		return h.readX5Chain(r)
 	case labelEphemeral:
 		key, err := ParseKey(r.Raw())
-		if err != nil {
+		if err != nil && !errors.Is(err, ErrUnsupported) {
 			return fmt.Errorf("ephemeral key: %w", err)
 		}
-		h.ephemeral = key
+		h.ephemeral, h.ephemeralErr = key, err // another recipient may have a curve we know
 	case labelSalt:
 		h.salt = r.Bytes()
 	default:

@@ -202,6 +202,9 @@ func (r recipient) unwrap(keys Recipients, kid []byte, context string) ([]byte, 
 
 func (r recipient) unwrapECDH(keys []*ecdh.PrivateKey, context string) ([]byte, error) {
 	h := r.header
+	if h.ephemeralErr != nil {
+		return nil, h.ephemeralErr
+	}
 	if h.ephemeral == nil {
 		return nil, malformedf("recipient without ephemeral key")
 	}

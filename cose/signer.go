@@ -127,10 +127,13 @@ func MarshalPrivatePEM(priv crypto.Signer) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: pemPrivateKey, Bytes: der}), nil
 }
 
-// ParsePrivatePEM reads the first PEM block of data: PKCS #8, or the older SEC 1 form of EC keys. The key must be one that
-// NewSigner takes.
+// ParsePrivatePEM reads a private key in PEM: PKCS #8, or the older SEC 1 form of EC keys, with or without their parameters
+// in front. The key must be one that NewSigner takes.
 func ParsePrivatePEM(data []byte) (crypto.Signer, error) {
-	block, _ := pem.Decode(data)
+	block, rest := pem.Decode(data)
+	if block != nil && block.Type == "EC PARAMETERS" {
+		block, _ = pem.Decode(rest)
+	}
 	if block == nil {
 		return nil, fmt.Errorf("reading a private key: %w: no PEM block", ErrMalformed)
 	}
