@@ -37,7 +37,7 @@ func run(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	bin = filepath.Join(dir, "bin")
 	for out, pkgs := range map[string][]string{
-		bin:                           {"./cmd/sealift", "./cmd/sealift-agent"},
+		bin:                            {"./cmd/sealift", "./cmd/sealift-agent"},
 		filepath.Join(bin, "examples"): {"./examples/..."},
 	} {
 		build := exec.Command("go", append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", out + "/"}, pkgs...)...)
