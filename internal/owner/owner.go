@@ -37,11 +37,14 @@ type Owner struct {
 	HTTP    *http.Client     // for the M/OC; nil: one with the context's certificate authority
 	Rand    io.Reader        // crypto/rand
 	Now     func() time.Time // time.Now
+	Retry   Retry            // how long an M/OC may be away
+
+	told map[string]int // steps of each deployment that Events has heard of
 }
 
 // New returns an Owner that works with the folder h.
 func New(h *home.Home) *Owner {
-	return &Owner{Home: h, Rand: rand.Reader, Now: time.Now}
+	return &Owner{Home: h, Rand: rand.Reader, Now: time.Now, Retry: DefaultRetry}
 }
 
 // Event is one thing that happened, for people and for `sealift demo`.

@@ -58,6 +58,21 @@ func (h *Home) SetContext(name string, c Context) error {
 	return writeFile(filepath.Join(h.dir, "context"), []byte(name+"\n"))
 }
 
+// PinTAM stores the TAM keys of a context.
+func (h *Home) PinTAM(name string, keys []*cose.Key) error {
+	unlock, err := h.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var c Context
+	if err := h.readJSON(kindContext, name, &c); err != nil {
+		return err
+	}
+	c.TAMKeys = keys
+	return h.writeJSON(kindContext, name, c)
+}
+
 // UseContext makes a stored context the one in use.
 func (h *Home) UseContext(name string) error {
 	var c Context

@@ -7,7 +7,7 @@
 //	contexts/NAME.json       an M/OC: address, token, the TAM keys that its Agents may obey
 //	context                  name of the context in use
 //	policies/NAME.json       appraisal policies; "default" is used when none is named
-//	anchors/NAME.pem         certificates of vendor roots; a policy says by fingerprint which of them count
+//	anchors/NAME.pem         trust anchors for hardware; a policy says by fingerprint which of them count
 //	apps/NAME.json           the last sequence number of each application
 //	deployments/ID.json      what was deployed, what was appraised, what was released
 //
@@ -49,7 +49,7 @@ const (
 	kindDeployment = "deployments"
 )
 
-var fileName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`)
+var fileName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,79}$`)
 
 // Home is an owner's folder. It holds nothing in memory: every call reads or writes files.
 type Home struct{ dir string }

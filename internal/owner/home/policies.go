@@ -3,11 +3,10 @@
 package home
 
 import (
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"os"
+
+	"sealift/evidence"
 )
 
 // DefaultPolicy is the policy that is used when none is named.
@@ -33,58 +32,37 @@ func (h *Home) SetPolicy(name string, data []byte, replace bool) error {
 	return writeFile(path, data)
 }
 
-// AddAnchor stores a vendor root certificate under its own fingerprint and returns the fingerprint. It does not make the root
-// trusted: only a policy that names the fingerprint does.
-func (h *Home) AddAnchor(cert *x509.Certificate) ([32]byte, error) {
-	fingerprint := sha256.Sum256(cert.Raw)
-	path, err := h.path(kindAnchor, fmt.Sprintf("%x", fingerprint[:16]), ".pem")
+// AddAnchor stores a trust anchor under its own fingerprint. It does not make it trusted: only a policy that names the
+// fingerprint does.
+func (h *Home) AddAnchor(a evidence.Anchor) error {
+	path, err := h.path(kindAnchor, a.FingerprintText(), ".pem")
 	if err != nil {
-		return fingerprint, err
+		return err
 	}
-	return fingerprint, writeFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
+	data, err := a.PEM()
+	if err != nil {
+		return err
+	}
+	return writeFile(path, data)
 }
 
-// Anchors returns all stored root certificates.
-func (h *Home) Anchors() ([]*x509.Certificate, error) {
+// Anchors returns all stored trust anchors.
+func (h *Home) Anchors() ([]evidence.Anchor, error) {
 	names, err := h.list(kindAnchor, ".pem")
 	if err != nil {
 		return nil, err
 	}
-	var certs []*x509.Certificate
+	var anchors []evidence.Anchor
 	for _, name := range names {
 		data, err := h.read(kindAnchor, name, ".pem")
 		if err != nil {
 			return nil, err
 		}
-		found, err := ParseCertificates(data)
+		a, err := evidence.ParseAnchorPEM(data)
 		if err != nil {
 			return nil, fmt.Errorf("%w: the anchor %s: %w", ErrDamaged, name, err)
 		}
-		certs = append(certs, found...)
+		anchors = append(anchors, a)
 	}
-	return certs, nil
-}
-
-// ParseCertificates returns the certificates of a PEM file; none is an error.
-func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
-	var certs []*x509.Certificate
-	for {
-		var block *pem.Block
-		block, data = pem.Decode(data)
-		if block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("parsing a certificate: %w", err)
-		}
-		certs = append(certs, cert)
-	}
-	if len(certs) == 0 {
-		return nil, fmt.Errorf("there is no certificate in PEM form")
-	}
-	return certs, nil
+	return anchors, nil
 }

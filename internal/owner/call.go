@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package owner
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"sealift/cose"
+	"sealift/internal/fault"
+	"sealift/internal/moc/mocapi"
+	"sealift/internal/owner/home"
+	"sealift/internal/owner/manifest"
+	"sealift/usecase"
+)
+
+// ALPN is the protocol that a caller and a TA's endpoint agree on in TLS.
+const ALPN = "sealift/1"
+
+// CallOptions bound a call.
+type CallOptions struct {
+	Timeout time.Duration // of the whole call; 0: none
+	Port    string        // the UA's port to use; empty: its first
+}
+
+// startTime is how long Call waits for a UA or a TA that is still starting.
+const startTime = 15 * time.Second
+
+// Call sends in to the TA and writes its answer to out: through the UA where there is one, else through the Broker's relay. Neither
+// can read it: TLS 1.3 ends inside the TEE, at the key that the appraised Evidence names. The end of in is passed on, so that
+// the TA can answer a whole question.
+func (o *Owner) Call(ctx context.Context, ref string, in io.Reader, out io.Writer, opt CallOptions) error {
+	if opt.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, opt.Timeout)
+		defer cancel()
+	}
+	d, ta, err := o.callee(ctx, ref)
+	if err != nil {
+		return err
+	}
+	s, err := o.connect(d.Context)
+	if err != nil {
+		return err
+	}
+	key, err := o.Home.KeyByPublic(d.Package.Owner)
+	if err != nil {
+		return err
+	}
+	config, err := clientTLS(key, ta.TLSKey)
+	if err != nil {
+		return err
+	}
+	conn, err := o.reach(ctx, s, d, opt.Port, config)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	if err := exchange(conn, in, out); err != nil {
+		if ctx.Err() != nil {
+			return fault.New(fault.Unavailable, "the TA did not answer in time")
+		}
+		return fault.Wrap(fault.Unreachable, err)
+	}
+	return nil
+}
+
+// callee returns the deployment and the appraised TA. A TA that came in a bundle is appraised now, if it was not before.
+func (o *Owner) callee(ctx context.Context, ref string) (*deployment, appraisedTA, error) {
+	d, err := o.find(ref)
+	if err != nil {
+		return nil, appraisedTA{}, err
+	}
+	id := manifest.Component(d.Package.Name, usecase.TA, "")
+	if d.Appraised == nil {
+		return nil, appraisedTA{}, &fault.Error{Code: fault.ReleaseBeforeAppraisal, Exit: fault.ExitPolicy,
+			Message: "the TA of this deployment was not appraised: nobody knows who would answer", Hint: "sealift verify " + ref}
+	}
+	if ta, ok := d.Appraised.ta(id); ok {
+		return d, ta, nil
+	}
+	a, err := o.Verify(ctx, d.ID, VerifyOptions{Policy: d.Appraised.Policy})
+	if err != nil {
+		return nil, appraisedTA{}, err
+	}
+	ta, ok := a.state.ta(id)
+	if !ok {
+		return nil, appraisedTA{}, fault.New(fault.ComponentMissing, "the TEE does not run the TA %s", id)
+	}
+	return d, ta, nil
+}
+
+// clientTLS pins the TA's key and shows the owner's.
+func clientTLS(key *home.SigningKey, pinned *cose.Key) (*tls.Config, error) {
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "data owner"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Private.Public(), key.Private)
+	if err != nil {
+		return nil, fmt.Errorf("making the client certificate: %w", err)
+	}
+	return &tls.Config{
+		MinVersion:   tls.VersionTLS13,
+		NextProtos:   []string{ALPN},
+		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key.Private}},
+		// No name and no authority vouches for the TA: the key in its appraised Evidence does, and VerifyConnection demands it.
+		InsecureSkipVerify: true,
+		VerifyConnection:   func(state tls.ConnectionState) error { return checkPeer(state, pinned) },
+	}, nil
+}
+
+// errOtherKey says that whoever answered does not hold the appraised TA's key.
+var errOtherKey = errors.New("the other end does not hold the key of the appraised TA")
+
+func checkPeer(state tls.ConnectionState, pinned *cose.Key) error {
+	if len(state.PeerCertificates) == 0 || state.NegotiatedProtocol != ALPN {
+		return errOtherKey
+	}
+	got, err := cose.NewKey(state.PeerCertificates[0].PublicKey)
+	if err != nil || !got.Equal(pinned) {
+		return errOtherKey
+	}
+	return nil
+}
+
+// reach connects to the TA and waits for it while it starts.
+func (o *Owner) reach(ctx context.Context, s *session, d *deployment, port string, config *tls.Config) (*tls.Conn, error) {
+	deadline := time.Now().Add(startTime)
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		conn, err := o.reachOnce(ctx, s, d, port, config)
+		if err == nil {
+			return conn, nil
+		}
+		if errors.Is(err, errOtherKey) {
+			return nil, &fault.Error{Code: fault.AgentChanged, Exit: fault.ExitAttestation, Message: err.Error(),
+				Hint: "the TA was restarted with other keys, or somebody stands between; sealift verify " + d.ID}
+		}
+		if ctx.Err() != nil || time.Now().After(deadline) || !away(err) {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (o *Owner) reachOnce(ctx context.Context, s *session, d *deployment, port string, config *tls.Config) (*tls.Conn, error) {
+	dep, err := persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.Deployment(ctx, d.ID, 0, 0) })
+	if err != nil {
+		return nil, err
+	}
+	switch dep.State {
+	case mocapi.StateRemoving, mocapi.StateRemoved:
+		return nil, fault.New(fault.DeploymentRemoved, "the deployment %s is %s", dep.ID, dep.State)
+	case mocapi.StateFailed:
+		return nil, problemOf(dep)
+	}
+	raw, err := dialTA(ctx, dep, d, port)
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(raw, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		if errors.Is(err, errOtherKey) {
+			return nil, err
+		}
+		var alert tls.AlertError
+		if errors.As(err, &alert) {
+			return nil, fault.New(fault.Forbidden, "the TA refused the connection: %w", err)
+		}
+		return nil, fault.Wrap(fault.Unreachable, fmt.Errorf("the TA does not answer: %w", err))
+	}
+	return conn, nil
+}
+
+// dialTA opens the byte stream: to the UA's published port, or through the Broker's relay.
+func dialTA(ctx context.Context, dep *mocapi.Deployment, d *deployment, port string) (net.Conn, error) {
+	ua, ok := d.Package.Component(usecase.UA)
+	if !ok || ua.Launch == nil || len(ua.Launch.Ports) == 0 {
+		return dialRelay(ctx, dep, d.Package.Name)
+	}
+	if port == "" {
+		port = ua.Launch.Ports[0].Name
+	}
+	if dep.InstanceStatus != nil {
+		for _, u := range dep.InstanceStatus.UAs {
+			if addr := u.Ports[port]; u.Component == ua.ID.String() && u.Running && addr != "" {
+				return dial(ctx, addr, "the UA")
+			}
+		}
+	}
+	return nil, fault.New(fault.Unavailable, "the UA does not publish the port %q yet", port)
+}
+
+func dial(ctx context.Context, addr, who string) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: 10 * time.Second}
+	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fault.Wrap(fault.Unreachable, fmt.Errorf("%s does not answer: %w", who, err))
+	}
+	return conn, nil
+}
+
+// dialRelay asks the Broker's relay for a byte stream to the TA (RFC 9110 section 9.3.6).
+func dialRelay(ctx context.Context, dep *mocapi.Deployment, app string) (net.Conn, error) {
+	if dep.RelayAddr == "" {
+		return nil, fault.New(fault.Unavailable, "the device has not said where its relay listens")
+	}
+	conn, err := dial(ctx, dep.RelayAddr, "the device's relay")
+	if err != nil {
+		return nil, err
+	}
+	_ = conn.SetDeadline(time.Now().Add(25 * time.Second))
+	target := fmt.Sprintf("ta.%s.%s:443", app, dep.ID)
+	r := bufio.NewReaderSize(conn, 4<<10)
+	_, err = fmt.Fprintf(conn, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", target, target)
+	var resp *http.Response
+	if err == nil {
+		resp, err = http.ReadResponse(r, &http.Request{Method: http.MethodConnect})
+	}
+	if err != nil {
+		conn.Close()
+		return nil, fault.Wrap(fault.Unreachable, fmt.Errorf("the device's relay does not answer: %w", err))
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer conn.Close()
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
+		code := fault.NotFound
+		if resp.StatusCode >= http.StatusInternalServerError {
+			code = fault.Unavailable
+		}
+		return nil, fault.New(code, "the device's relay refuses: %s", strings.TrimSpace(string(text)))
+	}
+	_ = conn.SetDeadline(time.Time{})
+	return buffered{conn, r}, nil
+}
+
+// buffered is a connection with the bytes that were read ahead.
+type buffered struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (b buffered) Read(p []byte) (int, error) { return b.r.Read(p) }
+
+// exchange copies both ways until the TA has said its last word. An answer that is cut off is an error: TLS says when it ends.
+func exchange(conn *tls.Conn, in io.Reader, out io.Writer) error {
+	sent := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(conn, in)
+		if closeErr := conn.CloseWrite(); err == nil {
+			err = closeErr
+		}
+		sent <- err
+	}()
+	if _, err := io.Copy(out, conn); err != nil {
+		return fmt.Errorf("reading the TA's answer: %w", err)
+	}
+	select {
+	case err := <-sent:
+		if err != nil && !errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("sending to the TA: %w", err)
+		}
+	default: // the TA ended the conversation before the input did
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package owner
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"sealift/appraisal"
+	"sealift/cose"
+	"sealift/internal/agentconfig"
+	"sealift/usecase"
+)
+
+// Codes of the findings about the content of the measured configuration.
+const (
+	CodeConfigForm       = "owner.config.form"
+	CodeConfigDeployment = "owner.config.deployment"
+	CodeConfigOwner      = "owner.config.owner"
+	CodeConfigTAM        = "owner.config.tam-keys"
+	CodeConfigPlace      = "owner.config.place"
+)
+
+// configWanted is what the owner knows of a configuration that it did not write.
+type configWanted struct {
+	deployment, app string
+	owner           *cose.Key
+	tam             []*cose.Key
+	cells           []usecase.Cell
+}
+
+// expectConfig reads the measured configuration and compares what matters to the owner: whose manifests the Agent obeys, whose messages,
+// and for which deployment. The expectation that it returns is the digest of the configuration as it should be, which
+// equals the measured one exactly when nothing differs; the findings name what does.
+func expectConfig(measured []byte, want configWanted) (appraisal.Expect, []appraisal.Finding, *agentconfig.Config) {
+	c, err := agentconfig.Parse(measured)
+	if err != nil {
+		none := [32]byte{}
+		return appraisal.Expect{ConfigDigest: &none, ConfigSource: "what this owner reads in it"}, []appraisal.Finding{{
+			Code: CodeConfigForm, Claim: "measured configuration", Expected: "one that this version reads", Got: err.Error(),
+			Source: "the format", Hint: "the device or the M/OC is of another version"}}, nil
+	}
+	var findings []appraisal.Finding
+	compare := func(code, claim, expected, got, source, hint string) {
+		f := appraisal.Finding{Code: code, Claim: claim, Expected: expected, Got: got, Source: source, OK: expected == got}
+		if !f.OK {
+			f.Hint = hint
+		}
+		findings = append(findings, f)
+	}
+	should := *c
+	should.Deployment = want.deployment
+	compare(CodeConfigDeployment, "deployment in the configuration", want.deployment, c.Deployment, "this owner's folder",
+		"the Evidence is of another deployment")
+	should.Owners = []agentconfig.Owner{{Key: want.owner, App: want.app}}
+	compare(CodeConfigOwner, "owners in the configuration", ownersText(should.Owners), ownersText(c.Owners), "this owner's key and package",
+		"somebody else could install into this TEE")
+	if !sameKeys(c.TAMKeys, want.tam) {
+		should.TAMKeys = want.tam
+	}
+	compare(CodeConfigTAM, "TAM keys in the configuration", keysText(want.tam), keysText(c.TAMKeys), "the keys pinned with the context",
+		"another TAM could drive this Agent; if the operator changed its keys, set the context again")
+	got := usecase.Cell{Instance: usecase.Instance(c.Instance), Hardware: usecase.Hardware(c.Hardware)}
+	place := got.String()
+	if !slices.Contains(want.cells, got) {
+		place = cellsText(want.cells)
+		should.Hardware = ""
+	}
+	compare(CodeConfigPlace, "hardware and instance type in the configuration", place, got.String(), "the package", "")
+	digest := should.Digest()
+	return appraisal.Expect{ConfigDigest: &digest, ConfigSource: "the configuration as this owner expects it"}, findings, c
+}
+
+func sameKeys(a, b []*cose.Key) bool { return keysText(a) == keysText(b) }
+
+// keysText lists thumbprints in a fixed order.
+func keysText(keys []*cose.Key) string {
+	if len(keys) == 0 {
+		return "none"
+	}
+	list := make([]string, len(keys))
+	for i, k := range keys {
+		list[i] = hex.EncodeToString(k.KID())
+	}
+	slices.Sort(list)
+	return strings.Join(slices.Compact(list), ", ")
+}
+
+func ownersText(owners []agentconfig.Owner) string {
+	list := make([]string, len(owners))
+	for i, o := range owners {
+		list[i] = fmt.Sprintf("%s for %s", hex.EncodeToString(o.Key.KID()), o.App)
+	}
+	return strings.Join(list, ", ")
+}
+
+func cellsText(cells []usecase.Cell) string {
+	list := make([]string, len(cells))
+	for i, c := range cells {
+		list[i] = c.String()
+	}
+	return strings.Join(list, " or ")
+}
+
+// digestText is the hexadecimal SHA-256 of data.
+func digestText(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package owner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"sealift/internal/fault"
+	"sealift/internal/moc/mocapi"
+	"sealift/internal/owner/archive"
+	"sealift/usecase"
+)
+
+// DeployRequest says what to deploy.
+type DeployRequest struct {
+	Package string // the package file
+	Device  string // only on this device; empty: the M/OC chooses
+	Wait    bool   // go on until the application runs: await, verify, release
+	Policy  string // the owner's policy for Wait; empty: home.DefaultPolicy
+	Timeout time.Duration
+}
+
+// Deploy pushes the packages that may be public and asks the M/OC for a confidential resource. With Wait it verifies and releases by
+// itself when the owner's policy is satisfied, and returns when the application runs.
+func (o *Owner) Deploy(ctx context.Context, r DeployRequest) (*mocapi.Deployment, error) {
+	file, err := archive.Open(r.Package)
+	if err != nil {
+		return nil, fault.Wrap(fault.BadRequest, err)
+	}
+	defer file.Close()
+	d := &file.Description
+	if _, err := o.Home.KeyByPublic(d.Owner); err != nil {
+		return nil, fault.Wrap(fault.BadRequest, fmt.Errorf("the package was signed with another owner's key: %w", err))
+	}
+	if err := o.Home.RaiseSequence(d.Name, d.Sequence); err != nil {
+		return nil, err
+	}
+	s, err := o.connect(o.Context)
+	if err != nil {
+		return nil, err
+	}
+	if r.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.Timeout)
+		defer cancel()
+	}
+	dep, err := o.create(ctx, s, file, r.Device)
+	if err != nil {
+		return nil, err
+	}
+	if !r.Wait {
+		return dep, nil
+	}
+	return o.finish(ctx, dep.ID, r.Policy)
+}
+
+// create pushes, posts the request and stores the deployment.
+func (o *Owner) create(ctx context.Context, s *session, file *archive.File, device string) (*mocapi.Deployment, error) {
+	d := &file.Description
+	me, err := persist(ctx, o, func() (mocapi.Identity, error) { return s.api.WhoAmI(ctx) })
+	if err != nil {
+		return nil, err
+	}
+	request := mocapi.DeploymentRequest{App: d.Name, Mode: string(d.Mode), Device: device, OwnerKey: d.Owner, Packages: []mocapi.PackageRef{}}
+	for _, h := range d.Hardware {
+		request.Hardware = append(request.Hardware, string(h))
+	}
+	for _, i := range d.Instances {
+		request.Instances = append(request.Instances, string(i))
+	}
+	for _, a := range file.Artifacts {
+		ref, err := o.push(ctx, s, repository(me.Name, d.Name, a.Role), a)
+		if err != nil {
+			return nil, err
+		}
+		request.Packages = append(request.Packages, ref)
+	}
+	dep, err := o.createOnce(ctx, s, request)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkPlan(d, dep); err != nil {
+		return nil, err
+	}
+	state := deployment{ID: dep.ID, Context: s.name, Account: me.Name, Package: *d, Created: o.Now().UTC()}
+	if err := o.Home.AddDeployment(dep.ID, state); err != nil {
+		return nil, err
+	}
+	o.tell("deploy", "moc", fmt.Sprintf("the M/OC placed deployment %s on device %s (%s/%s)%s", dep.ID, dep.Device, dep.Hardware, dep.Instance, mark(dep.Emulated)))
+	return dep, nil
+}
+
+// createOnce posts a deployment request exactly once, also when an answer is lost: a request that may have arrived is looked for in
+// the list of deployments before it is repeated.
+func (o *Owner) createOnce(ctx context.Context, s *session, r mocapi.DeploymentRequest) (*mocapi.Deployment, error) {
+	known, err := persist(ctx, o, func() ([]mocapi.Deployment, error) { return s.api.Deployments(ctx) })
+	if err != nil {
+		return nil, err
+	}
+	unsure := false
+	return persist(ctx, o, func() (*mocapi.Deployment, error) {
+		if unsure {
+			now, err := s.api.Deployments(ctx)
+			if err != nil {
+				return nil, err
+			}
+			if d := newOne(known, now, r); d != nil {
+				return d, nil
+			}
+		}
+		d, err := s.api.CreateDeployment(ctx, r)
+		unsure = unsure || (err != nil && !neverArrived(err))
+		return d, err
+	})
+}
+
+// newOne returns the deployment in now that is not in known and fits the request.
+func newOne(known, now []mocapi.Deployment, r mocapi.DeploymentRequest) *mocapi.Deployment {
+	for i := range now {
+		d := &now[i]
+		old := slices.ContainsFunc(known, func(k mocapi.Deployment) bool { return k.ID == d.ID })
+		if !old && d.App == r.App && d.OwnerKey.Equal(r.OwnerKey) && slices.Equal(d.Packages, r.Packages) {
+			return d
+		}
+	}
+	return nil
+}
+
+// repository is where an owner's packages lie in the M/OC's registry.
+func repository(account, app, role string) string { return account + "/" + app + "/" + role }
+
+// checkPlan compares the M/OC's plan with the one that the use case has for this mode and place: an operator that leaves out the
+// attestation, or moves PD before it, is noticed before anything is released.
+func checkPlan(d *archive.Description, dep *mocapi.Deployment) error {
+	own, err := usecase.Plan(d.Mode, usecase.Instance(dep.Instance), usecase.Hardware(dep.Hardware))
+	if err != nil {
+		return fault.Wrap(fault.InvalidCell, fmt.Errorf("the M/OC placed the deployment where it cannot be: %w", err))
+	}
+	if !slices.Contains(CellsOf(d), usecase.Cell{Instance: own.Instance, Hardware: own.Hardware}) {
+		return &fault.Error{Code: fault.InvalidCell, Exit: fault.ExitPolicy, Message: fmt.Sprintf(
+			"the M/OC placed the deployment on %s/%s, which the package does not accept", dep.Hardware, dep.Instance)}
+	}
+	var names []usecase.StepName
+	for _, s := range dep.Plan {
+		names = append(names, s.Step)
+	}
+	if !slices.Equal(names, own.Names()) {
+		return &fault.Error{Code: fault.Conflict, Exit: fault.ExitDrift, Message: fmt.Sprintf(
+			"the M/OC's plan %v differs from the load sequence of mode %s: %v", names, d.Mode, own.Names())}
+	}
+	return nil
+}
+
+// finish drives a deployment to running: each time it is the owner's turn, it verifies and releases.
+func (o *Owner) finish(ctx context.Context, id, policy string) (*mocapi.Deployment, error) {
+	dep, err := o.Await(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if dep.State == mocapi.StateAwaitingAppraisal {
+		a, err := o.Verify(ctx, id, VerifyOptions{Policy: policy})
+		if err != nil {
+			return nil, err
+		}
+		if _, err := o.Release(ctx, a); err != nil {
+			return nil, err
+		}
+	}
+	if dep, err = o.AwaitRunning(ctx, id); err != nil {
+		return nil, err
+	}
+	if dep.Mode != "" && usecase.Mode(dep.Mode).Bundled() {
+		// The TA came with the bundle, after the Agent was appraised: its own keys are known only now.
+		if _, err := o.Verify(ctx, id, VerifyOptions{Policy: policy}); err != nil {
+			return nil, err
+		}
+	}
+	return dep, nil
+}
+
+// Await waits until it is the owner's turn (state awaiting-appraisal) or the application runs, and tells each step as the M/OC records it.
+func (o *Owner) Await(ctx context.Context, ref string) (*mocapi.Deployment, error) {
+	return o.follow(ctx, ref, func(d *mocapi.Deployment) bool {
+		return d.State == mocapi.StateAwaitingAppraisal || d.State == mocapi.StateRunning
+	})
+}
+
+// AwaitRunning waits until every step of the plan is done.
+func (o *Owner) AwaitRunning(ctx context.Context, ref string) (*mocapi.Deployment, error) {
+	return o.follow(ctx, ref, func(d *mocapi.Deployment) bool { return d.State == mocapi.StateRunning })
+}
+
+// follow polls a deployment until done. A deployment that failed or is being removed ends it.
+func (o *Owner) follow(ctx context.Context, ref string, done func(*mocapi.Deployment) bool) (*mocapi.Deployment, error) {
+	local, err := o.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	s, err := o.connect(local.Context)
+	if err != nil {
+		return nil, err
+	}
+	var since uint64
+	var last *mocapi.Deployment
+	for {
+		dep, err := persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.Deployment(ctx, local.ID, since, longPoll) })
+		if errors.Is(err, context.DeadlineExceeded) && last != nil {
+			return last, timeoutError(last)
+		}
+		if err != nil {
+			return nil, err
+		}
+		o.tellSteps(dep)
+		last, since = dep, dep.Version
+		switch {
+		case done(dep):
+			return dep, nil
+		case dep.State == mocapi.StateFailed:
+			return dep, problemOf(dep)
+		case dep.State == mocapi.StateRemoving || dep.State == mocapi.StateRemoved:
+			return dep, fault.New(fault.DeploymentRemoved, "the deployment %s is %s", dep.ID, dep.State)
+		}
+	}
+}
+
+func problemOf(dep *mocapi.Deployment) error {
+	if dep.Problem != nil {
+		return dep.Problem
+	}
+	return fault.New(fault.Internal, "the deployment %s failed, and the M/OC does not say why", dep.ID)
+}
+
+func timeoutError(dep *mocapi.Deployment) error {
+	e := fault.New(fault.Unavailable, "the deployment %s is still %s", dep.ID, dep.State)
+	if st := dep.InstanceStatus; st != nil && st.LastError != "" {
+		return e.WithHint("the device says: %s", st.LastError)
+	}
+	return e.WithHint("sealift status %s shows where it stands; a longer --timeout waits longer", dep.ID)
+}
+
+// tellSteps tells the steps of a trace that were not told yet.
+func (o *Owner) tellSteps(dep *mocapi.Deployment) {
+	if o.told == nil {
+		o.told = make(map[string]int)
+	}
+	for i, t := range dep.Trace {
+		if i < o.told[dep.ID] {
+			continue
+		}
+		text := t.What
+		if t.Detail != "" {
+			text += ": " + t.Detail
+		}
+		if o.Events != nil {
+			o.Events(Event{Time: t.Time, Step: string(t.Step.Step), Actor: string(t.Actor), Text: text})
+		}
+		o.told[dep.ID] = i + 1
+	}
+}
+
+// mark is what every output carries that rests on an emulated root.
+func mark(emulated bool) string {
+	if emulated {
+		return " [EMULATED]"
+	}
+	return ""
+}

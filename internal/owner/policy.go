@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package owner
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"sealift/appraisal"
+	"sealift/evidence"
+	"sealift/internal/fault"
+	"sealift/internal/moc/mocapi"
+	"sealift/internal/owner/home"
+	"sealift/usecase"
+)
+
+// PolicyRequest says what a new policy accepts.
+type PolicyRequest struct {
+	Name           string             // empty: home.DefaultPolicy
+	AgentFiles     []string           // Agent binaries, by their SHA-256
+	AgentDigests   []appraisal.Hex32  // SHA-256 of further ones
+	Roots          []evidence.Anchor  // kept in the owner's folder as well; none: those that are there already
+	Hardware       []usecase.Hardware // empty: TrustZone
+	AcceptEmulated bool               // without it an emulated root is refused
+	Production     bool               // never accept an emulated root
+	Replace        bool               // overwrite a policy of that name
+}
+
+// InitPolicy makes a policy in the owner's folder: the Agents, roots and hardware that it names are accepted, and nothing else.
+func (o *Owner) InitPolicy(r PolicyRequest) (*appraisal.Policy, error) {
+	if r.Name == "" {
+		r.Name = home.DefaultPolicy
+	}
+	if len(r.Hardware) == 0 {
+		r.Hardware = []usecase.Hardware{usecase.TrustZone}
+	}
+	agents, err := agentDigests(r)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.Roots) == 0 {
+		if r.Roots, err = o.Home.Anchors(); err != nil {
+			return nil, err
+		}
+	}
+	if err := checkRoots(r); err != nil {
+		return nil, err
+	}
+	p, err := appraisal.NewPolicy(appraisal.NewPolicyInput{Name: r.Name, Hardware: r.Hardware, Roots: r.Roots,
+		AgentDigest: agents[0].Digest, AgentSource: agents[0].Source, Production: r.Production})
+	if err != nil {
+		return nil, fault.Wrap(fault.BadRequest, err)
+	}
+	for _, a := range agents[1:] {
+		ref := &p.ReferenceValues[0]
+		ref.Digests = append(ref.Digests, appraisal.SHA256Digest(a.Digest))
+		ref.Source += "; " + a.Source
+	}
+	data, err := p.Marshal()
+	if err != nil {
+		return nil, fault.Wrap(fault.BadRequest, err)
+	}
+	for _, root := range r.Roots {
+		if err := o.Home.AddAnchor(root); err != nil {
+			return nil, err
+		}
+	}
+	err = o.Home.SetPolicy(r.Name, data, r.Replace)
+	if errors.Is(err, home.ErrExists) {
+		return nil, fault.Wrap(fault.Conflict, err).WithHint("--force replaces it, --name makes another")
+	}
+	return p, err
+}
+
+// accepted is one Agent that a new policy accepts.
+type accepted struct {
+	Digest appraisal.Hex32
+	Source string
+}
+
+func agentDigests(r PolicyRequest) ([]accepted, error) {
+	var list []accepted
+	for _, path := range r.AgentFiles {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, fault.Wrap(fault.BadRequest, fmt.Errorf("the Agent's binary: %w", err))
+		}
+		h := sha256.New()
+		_, err = io.Copy(h, f)
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("reading the Agent's binary: %w", err)
+		}
+		list = append(list, accepted{appraisal.Hex32(h.Sum(nil)), "the file " + path})
+	}
+	for _, d := range r.AgentDigests {
+		list = append(list, accepted{d, "the owner, by digest"})
+	}
+	if len(list) == 0 {
+		return nil, fault.New(fault.BadRequest, "the policy would accept no Agent").WithHint("name the sealift-agent binary that you built or checked: --agent FILE")
+	}
+	return list, nil
+}
+
+func checkRoots(r PolicyRequest) error {
+	if len(r.Roots) == 0 {
+		return fault.New(fault.BadRequest, "the policy would accept no hardware root").WithHint("name the root certificate of the hardware's vendor: --root FILE")
+	}
+	for _, root := range r.Roots {
+		if root.IsEmulated() && (r.Production || !r.AcceptEmulated) {
+			e := fault.New(fault.AppraisalRefused, "the root %s is EMULATED: it protects nothing from the machine's operator", root)
+			e.Exit = fault.ExitPolicy
+			return e.WithHint("--accept-emulated names it on purpose; a production policy never does")
+		}
+	}
+	return nil
+}
+
+// SetContext stores an M/OC, makes it the one in use, and pins the keys of its TAM as it names them now. Where TAM keys are given in c
+// nothing is asked.
+func (o *Owner) SetContext(ctx context.Context, name string, c home.Context) (*home.Context, error) {
+	if name == "" {
+		name = home.DefaultContext
+	}
+	if err := c.Check(); err != nil {
+		return nil, fault.Wrap(fault.BadRequest, err)
+	}
+	if len(c.TAMKeys) == 0 {
+		client, err := httpClient(&c)
+		if err != nil {
+			return nil, err
+		}
+		if o.HTTP != nil {
+			client = o.HTTP
+		}
+		s := &session{api: &mocapi.Client{BaseURL: c.URL, Token: c.Token, HTTP: client}, context: &c, name: name}
+		anchors, err := persist(ctx, o, func() (mocapi.TrustAnchors, error) { return s.api.TrustAnchors(ctx) })
+		if err != nil {
+			return nil, err
+		}
+		if len(anchors.TAMKeys) == 0 {
+			return nil, fault.New(fault.Internal, "the M/OC does not name the keys of its TAM")
+		}
+		c.TAMKeys = anchors.TAMKeys
+	}
+	return &c, o.Home.SetContext(name, c)
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package owner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"sealift/internal/fault"
+	"sealift/internal/moc/mocapi"
+	"sealift/internal/owner/archive"
+)
+
+// push uploads an artifact to the M/OC's registry by the OCI distribution protocol and returns how to name it there. What is there
+// already is not sent again.
+func (o *Owner) push(ctx context.Context, s *session, repository string, a archive.Artifact) (mocapi.PackageRef, error) {
+	ref := mocapi.PackageRef{Role: a.Role, Repository: repository, Digest: a.Digest()}
+	u, err := url.Parse(s.context.URL)
+	if err != nil {
+		return ref, fault.Wrap(fault.BadRequest, err)
+	}
+	options := []name.Option{name.StrictValidation}
+	if u.Scheme == "http" {
+		options = append(options, name.Insecure)
+	}
+	target, err := name.NewDigest(u.Host+"/"+repository+"@"+a.Digest(), options...)
+	if err != nil {
+		return ref, fault.Wrap(fault.BadRequest, fmt.Errorf("the package's name in the registry: %w", err))
+	}
+	var size int64
+	blobs := append([]archive.Blob{a.Config()}, a.Layers...)
+	_, err = persist(ctx, o, func() (struct{}, error) {
+		remoteOptions := []remote.Option{remote.WithContext(ctx), remote.WithTransport(s.transport()),
+			remote.WithAuth(&authn.Bearer{Token: s.context.Token}), remote.WithRetryBackoff(remote.Backoff{Steps: 1})}
+		size = 0
+		for _, b := range blobs {
+			size += b.Size
+			if err := remote.WriteLayer(target.Context(), layer{b}, remoteOptions...); err != nil {
+				return struct{}{}, pushError(ctx, err)
+			}
+		}
+		return struct{}{}, pushError(ctx, remote.Put(target, putManifest(a.Manifest), remoteOptions...))
+	})
+	if err != nil {
+		return ref, fmt.Errorf("pushing the package %s: %w", a.Role, err)
+	}
+	o.tell("push", "owner", fmt.Sprintf("pushed package %s (%d bytes in %d blobs) to the M/OC", a.Role, size, len(blobs)))
+	return ref, nil
+}
+
+// transport is the session's own, so that the registry is reached with the same trust anchors as the API.
+func (s *session) transport() http.RoundTripper {
+	if s.http.Transport == nil {
+		return http.DefaultTransport
+	}
+	return s.http.Transport
+}
+
+// pushError gives the registry's errors the codes of the M/OC.
+func pushError(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	var status *transport.Error
+	if !errors.As(err, &status) {
+		return fault.Wrap(fault.Unreachable, fmt.Errorf("the M/OC's registry does not answer: %w", err))
+	}
+	switch code := status.StatusCode; {
+	case code == http.StatusUnauthorized:
+		return fault.Wrap(fault.Unauthorized, err)
+	case code == http.StatusForbidden:
+		return fault.Wrap(fault.Forbidden, err)
+	case code == http.StatusRequestEntityTooLarge:
+		return fault.Wrap(fault.TooLarge, err)
+	case code == http.StatusServiceUnavailable, code == http.StatusBadGateway, code == http.StatusTooManyRequests:
+		return fault.Wrap(fault.Unavailable, err)
+	case code == http.StatusInsufficientStorage:
+		return fault.Wrap(fault.Internal, fmt.Errorf("the M/OC's disk is full: %w", err))
+	}
+	return fault.Wrap(fault.BadPackage, err)
+}
+
+// layer shows a blob to the OCI client as what it uploads. Blobs are stored as they are: nothing is compressed.
+type layer struct{ archive.Blob }
+
+func (l layer) Digest() (v1.Hash, error)             { return v1.NewHash(l.Blob.Digest) }
+func (l layer) DiffID() (v1.Hash, error)             { return v1.NewHash(l.Blob.Digest) }
+func (l layer) Compressed() (io.ReadCloser, error)   { return l.Open() }
+func (l layer) Uncompressed() (io.ReadCloser, error) { return l.Open() }
+func (l layer) Size() (int64, error)                 { return l.Blob.Size, nil }
+func (l layer) MediaType() (types.MediaType, error)  { return types.MediaType(l.Blob.MediaType), nil }
+
+// putManifest shows an OCI manifest to the OCI client.
+type putManifest []byte
+
+func (m putManifest) RawManifest() ([]byte, error)        { return m, nil }
+func (m putManifest) MediaType() (types.MediaType, error) { return types.OCIManifestSchema1, nil }
+
+// shortly is the time that a request may take which is no long poll and carries no payload.
+const shortly = 30 * time.Second

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package owner
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"sealift/cose"
+	"sealift/internal/fault"
+	"sealift/internal/moc/mocapi"
+	"sealift/internal/owner/archive"
+	"sealift/internal/owner/manifest"
+	"sealift/suit"
+	"sealift/usecase"
+)
+
+// Release is what [Owner.Release] did.
+type Release struct {
+	Deployment  string    `json:"deployment"`
+	ID          string    `json:"id"`
+	Appraisal   string    `json:"appraisal"`
+	Package     string    `json:"package"`      // digest of the pushed package
+	Sequence    uint64    `json:"sequence"`     // of its manifest
+	EncryptedTo string    `json:"encrypted_to"` // "ta" or "agent"
+	Key         string    `json:"key"`          // thumbprint of the key, hex
+	Emulated    bool      `json:"emulated"`
+	Time        time.Time `json:"time"`
+}
+
+// Release encrypts PD, and in a bundled mode what travels with it, to the key that the appraised Evidence vouches for, signs a manifest over
+// the ciphertext, pushes both and releases them. It takes nothing but a positive appraisal, and that of the Agent which the
+// M/OC names now.
+func (o *Owner) Release(ctx context.Context, a *Appraised) (*Release, error) {
+	if a == nil || !a.positive {
+		return nil, errNotAppraised("there is no positive appraisal")
+	}
+	d, err := o.find(a.Deployment)
+	if err != nil {
+		return nil, err
+	}
+	s, err := o.connect(d.Context)
+	if err != nil {
+		return nil, err
+	}
+	now, err := persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.Deployment(ctx, d.ID, 0, 0) })
+	if err != nil {
+		return nil, err
+	}
+	if now.State == mocapi.StateFailed {
+		return nil, problemOf(now)
+	}
+	if now.AgentKey != nil && !now.AgentKey.Equal(a.state.AgentKey) {
+		return nil, errNotAppraised("another Agent answers for this deployment than the one that was appraised")
+	}
+	to, role, kinds, err := a.recipient(d)
+	if err != nil {
+		return nil, err
+	}
+	dir, remove, err := o.workFolder()
+	if err != nil {
+		return nil, err
+	}
+	defer remove()
+	artifact, sequence, err := o.sealPackage(d, a, role, kinds, sealer{rand: o.Rand, to: to, dir: dir})
+	if err != nil {
+		return nil, err
+	}
+	ref, err := o.push(ctx, s, repository(d.Account, d.Package.Name, role), artifact)
+	if err != nil {
+		return nil, err
+	}
+	posted, err := persist(ctx, o, func() (*mocapi.Release, error) {
+		return s.api.Release(ctx, d.ID, mocapi.ReleaseRequest{Appraisal: a.state.Appraisal, Packages: []mocapi.PackageRef{ref}})
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &Release{Deployment: d.ID, ID: posted.ID, Appraisal: a.state.Appraisal, Package: ref.Digest, Sequence: sequence,
+		EncryptedTo: role2key(role), Key: hex.EncodeToString(to.KID()), Emulated: a.state.Emulated, Time: o.Now().UTC()}
+	o.tell("release", "owner", fmt.Sprintf("released %s, encrypted to the attested %s's key %.16s%s", kindsText(kinds), out.EncryptedTo, out.Key, mark(out.Emulated)))
+	return out, o.change(d.ID, func(d *deployment) error {
+		d.Released = append(d.Released, released{ID: posted.ID, Appraisal: a.state.Appraisal, Digest: ref.Digest, Sequence: sequence, Time: out.Time})
+		return nil
+	})
+}
+
+func errNotAppraised(why string) error {
+	return fault.New(fault.ReleaseBeforeAppraisal, "PD is not released: %s", why).WithHint("sealift verify appraises the Evidence; release after it says yes")
+}
+
+func role2key(role string) string {
+	if role == manifest.RoleBundle {
+		return "agent"
+	}
+	return "ta"
+}
+
+// recipient returns the attested key that the release is encrypted to, the release's role, and which kinds of components it carries.
+func (a *Appraised) recipient(d *deployment) (to *cose.Key, role string, kinds []usecase.Payload, err error) {
+	for _, p := range d.Package.Mode.Packages() {
+		for _, kind := range p {
+			if kind == usecase.PD {
+				kinds = p
+			}
+		}
+	}
+	if d.Package.Mode.Bundled() {
+		return a.state.AgentEncKey, manifest.RoleBundle, kinds, nil
+	}
+	ta, ok := a.state.ta(manifest.Component(d.Package.Name, usecase.TA, ""))
+	if !ok {
+		return nil, "", nil, errNotAppraised("the appraised Evidence does not name the TA")
+	}
+	return ta.EncKey, manifest.RolePD, kinds, nil
+}
+
+// sealPackage encrypts the components and makes the signed package of them.
+func (o *Owner) sealPackage(d *deployment, a *Appraised, role string, kinds []usecase.Payload, s sealer) (archive.Artifact, uint64, error) {
+	key, err := o.Home.KeyByPublic(d.Package.Owner)
+	if err != nil {
+		return archive.Artifact{}, 0, err
+	}
+	shape := manifest.Sealed{App: d.Package.Name, Role: role, Cells: a.cells()}
+	var payloads []archive.Blob
+	for _, c := range d.Package.Components {
+		if !contains(kinds, c.Kind) {
+			continue
+		}
+		out, err := s.component(c)
+		if err != nil {
+			return archive.Artifact{}, 0, err
+		}
+		shape.Items = append(shape.Items, out.item)
+		payloads = append(payloads, out.blob)
+	}
+	if role == manifest.RolePD {
+		if shape.DependsOn, err = taManifest(&d.Package); err != nil {
+			return archive.Artifact{}, 0, err
+		}
+	}
+	if shape.Sequence, err = o.Home.NextSequence(d.Package.Name); err != nil {
+		return archive.Artifact{}, 0, err
+	}
+	b, err := shape.Build()
+	if err != nil {
+		return archive.Artifact{}, 0, err
+	}
+	envelope, _, err := o.sign(b, key)
+	if err != nil {
+		return archive.Artifact{}, 0, fmt.Errorf("the manifest of the release: %w", err)
+	}
+	artifact, err := archive.NewArtifact(role, envelope, payloads)
+	return artifact, shape.Sequence, err
+}
+
+// taManifest names the packed TA's manifest, on which PD depends.
+func taManifest(d *archive.Description) (*manifest.Dependency, error) {
+	p, ok := d.Package(manifest.RoleTA)
+	sum, err := hex.DecodeString(p.ManifestSHA256)
+	if !ok || err != nil || len(sum) != 32 {
+		return nil, fmt.Errorf("%w: it has no package with the TA", archive.ErrFormat)
+	}
+	return &manifest.Dependency{ID: manifest.ID(d.Name, manifest.RoleTA), Digest: suit.Digest{Alg: suit.AlgSHA256, Bytes: sum}}, nil
+}
+
+func contains(kinds []usecase.Payload, k usecase.Payload) bool {
+	for _, x := range kinds {
+		if x == k {
+			return true
+		}
+	}
+	return false
+}
+
+func kindsText(kinds []usecase.Payload) string {
+	text := ""
+	for i, k := range kinds {
+		if i > 0 {
+			text += "+"
+		}
+		text += string(k)
+	}
+	return text
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package owner
+
+import (
+	"context"
+	"fmt"
+
+	"sealift/internal/fault"
+	"sealift/internal/moc/mocapi"
+)
+
+// Remove deletes a deployment: the Agent drops the TA and PD, the device destroys the TEE instance with its secrets, and when it has reported
+// that, this owner's folder forgets the deployment. It waits until then.
+func (o *Owner) Remove(ctx context.Context, ref string) error {
+	d, err := o.find(ref)
+	if err != nil {
+		return err
+	}
+	s, err := o.connect(d.Context)
+	if err != nil {
+		return err
+	}
+	now, err := persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.DeleteDeployment(ctx, d.ID) })
+	for err == nil && now.State != mocapi.StateRemoved {
+		since, last := now.Version, now
+		if now, err = persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.Deployment(ctx, d.ID, since, longPoll) }); err != nil && ctx.Err() != nil {
+			return fault.New(fault.Unavailable, "the device has not reported the deployment %s gone (it is %s)", d.ID, last.State).
+				WithHint("the removal goes on; run remove again to wait for it, or --forget to drop the local record alone")
+		}
+	}
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	if err := o.Home.RemoveDeployment(d.ID); err != nil {
+		return err
+	}
+	o.tell("remove", "moc", fmt.Sprintf("the device reported deployment %s gone", d.ID))
+	return nil
+}
+
+// Forget drops the local record of a deployment and leaves the M/OC alone.
+func (o *Owner) Forget(ref string) error {
+	d, err := o.find(ref)
+	if err != nil {
+		return err
+	}
+	return o.Home.RemoveDeployment(d.ID)
+}

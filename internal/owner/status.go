@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package owner
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+
+	"sealift/internal/fault"
+	"sealift/internal/moc/mocapi"
+	"sealift/internal/owner/home"
+	"sealift/usecase"
+)
+
+// Status is what is known of one deployment, from the owner's folder and from the M/OC.
+type Status struct {
+	ID        string             `json:"id"`
+	App       string             `json:"app"`
+	Mode      usecase.Mode       `json:"mode"`
+	Context   string             `json:"context"`
+	Created   time.Time          `json:"created"`
+	Appraised *time.Time         `json:"appraised,omitempty"` // when the owner accepted its Evidence
+	Released  *time.Time         `json:"released,omitempty"`
+	Emulated  bool               `json:"emulated"`
+	Remote    *mocapi.Deployment `json:"remote,omitempty"` // as the M/OC tells it; nil when it does not answer
+	Problem   *fault.Error       `json:"problem,omitempty"`
+	Drift     []string           `json:"drift,omitempty"` // where the M/OC's word differs from what was planned or appraised
+}
+
+// State is the M/OC's state, or "unreachable".
+func (s *Status) State() string {
+	if s.Remote == nil {
+		return "unreachable"
+	}
+	return string(s.Remote.State)
+}
+
+// Status returns the state of the deployment that ref names, or of all when ref is empty. A M/OC that does not answer is
+// told in the Status, not as an error.
+func (o *Owner) Status(ctx context.Context, ref string) ([]*Status, error) {
+	var list []*deployment
+	if ref != "" {
+		d, err := o.find(ref)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, d)
+	} else {
+		all, err := home.Deployments[deployment](o.Home)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range all {
+			if err := d.Package.Restore(); err != nil {
+				return nil, err
+			}
+			list = append(list, d)
+		}
+	}
+	slices.SortFunc(list, func(a, b *deployment) int { return a.Created.Compare(b.Created) })
+	out := make([]*Status, 0, len(list))
+	for _, d := range list {
+		out = append(out, o.statusOf(ctx, d))
+	}
+	return out, nil
+}
+
+func (o *Owner) statusOf(ctx context.Context, d *deployment) *Status {
+	st := &Status{ID: d.ID, App: d.Package.Name, Mode: d.Package.Mode, Context: d.Context, Created: d.Created}
+	if d.Appraised != nil {
+		st.Appraised, st.Emulated = &d.Appraised.Time, d.Appraised.Emulated
+	}
+	if n := len(d.Released); n > 0 {
+		st.Released = &d.Released[n-1].Time
+	}
+	s, err := o.connect(d.Context)
+	if err == nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, shortly)
+		defer cancel()
+		st.Remote, err = s.api.Deployment(ctx, d.ID, 0, 0)
+	}
+	if err != nil {
+		st.Problem = fault.Wrap(fault.Unreachable, err)
+		return st
+	}
+	st.Emulated = st.Emulated || st.Remote.Emulated
+	st.Problem = st.Remote.Problem
+	st.Drift = drift(d, st.Remote)
+	return st
+}
+
+// drift lists where the M/OC's word differs from the plan and from what was appraised. The M/OC may lie, so an empty list proves nothing:
+// verify does.
+func drift(d *deployment, now *mocapi.Deployment) []string {
+	var list []string
+	say := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
+	if err := checkPlan(&d.Package, now); err != nil {
+		say("%v", err)
+	}
+	if a := d.Appraised; a != nil {
+		if now.AgentKey != nil && !now.AgentKey.Equal(a.AgentKey) {
+			say("another Agent key than the appraised one: %x", now.AgentKey.KID())
+		}
+		if sum := sha256.Sum256(now.Config); len(now.Config) > 0 && hex.EncodeToString(sum[:]) != a.ConfigSHA256 {
+			say("another measured configuration than the appraised one: %x", sum)
+		}
+	}
+	for _, in := range now.Installed {
+		for _, c := range d.Package.Components {
+			if c.ID.String() == in.Component && c.Kind != usecase.PD && in.Digest != "" && in.Digest != "sha256:"+c.SHA256 {
+				say("%s is %s, packed was sha256:%s", in.Component, in.Digest, c.SHA256)
+			}
+		}
+	}
+	if now.State == mocapi.StateRunning && !traceEqualsPlan(now) {
+		say("the trace differs from the plan")
+	}
+	return list
+}
+
+func traceEqualsPlan(d *mocapi.Deployment) bool {
+	return slices.EqualFunc(d.Plan, d.Trace, func(p usecase.Step, t mocapi.TraceStep) bool { return p.Step == t.Step.Step })
+}
