@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e && linux
+
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+)
+
+// demoReport is the one line that `sealift demo --json` prints.
+type demoReport struct {
+	Mode       string `json:"mode"`
+	Hardware   string `json:"hardware"`
+	Instance   string `json:"instance"`
+	Emulated   bool   `json:"emulated"`
+	Plan       []step `json:"plan"`
+	Trace      []step `json:"trace"`
+	Appraisals []struct {
+		Who    string          `json:"who"`
+		Result string          `json:"result"`
+		Claims json.RawMessage `json:"claims"`
+	} `json:"appraisals"`
+	Answer json.RawMessage `json:"answer"`
+	Exit   int             `json:"exit"`
+}
+
+type step struct {
+	Step string `json:"step"`
+}
+
+func names(steps []step) string {
+	var out []string
+	for _, s := range steps {
+		out = append(out, s.Step)
+	}
+	return strings.Join(out, " ")
+}
+
+// loadSequences are those of the use case, section 3, written down here a second time on purpose: a plan that is wrong in
+// the data would otherwise agree with a trace that is wrong in the same way.
+var loadSequences = map[string]string{
+	"ua,ta,pd": "admit ua-to-ree ta-to-instance attest pd-to-ta",
+	"ta,pd":    "admit ta-to-instance attest pd-to-ta",
+	"ta+pd":    "admit attest ta+pd-to-instance",
+	"ua+ta+pd": "admit attest bundle-to-tee ta-to-instance pd-to-ta ua-to-ree",
+}
+
+func demo(t *testing.T, args ...string) (demoReport, result) {
+	t.Helper()
+	u := newUser(t)
+	r := u.sealift("", append([]string{"demo", "--json"}, args...)...)
+	if strings.Count(r.stdout, "\n") != 1 {
+		t.Fatalf("exit %d, stdout is not one line:\n%s\n--- stderr\n%s", r.code, r.stdout, r.stderr)
+	}
+	var report demoReport
+	decode(t, r.stdout, &report)
+	if report.Exit != r.code {
+		t.Errorf("the report says exit %d, the process ended with %d", report.Exit, r.code)
+	}
+	if !report.Emulated {
+		t.Error("the report does not say that it rests on an emulated device")
+	}
+	if entries, err := os.ReadDir(u.dir); err != nil || len(entries) > 1 {
+		t.Errorf("the demo left files in the current folder: %v %v", entries, err)
+	}
+	nothingLeft(t)
+	return report, r
+}
+
+// The trace, which is made of what the Agent reported, equals the plan in each mode.
+func TestDemoModes(t *testing.T) {
+	var answers []string
+	for mode, want := range loadSequences {
+		t.Run(mode, func(t *testing.T) {
+			report, r := demo(t, "--mode", mode)
+			if r.code != 0 {
+				t.Fatalf("exit %d\n%s", r.code, r.stderr)
+			}
+			if report.Mode != mode || report.Hardware != "trustzone" || report.Instance != "process" {
+				t.Errorf("mode %q, hardware %q, instance %q", report.Mode, report.Hardware, report.Instance)
+			}
+			if names(report.Plan) != want || names(report.Trace) != want {
+				t.Errorf("want  %s\nplan  %s\ntrace %s", want, names(report.Plan), names(report.Trace))
+			}
+			owner := false
+			for _, a := range report.Appraisals {
+				owner = owner || a.Who == "owner" && strings.HasPrefix(a.Result, "affirming") && len(a.Claims) > 10
+			}
+			if !owner {
+				t.Errorf("no affirming appraisal by the owner in %+v", report.Appraisals)
+			}
+			if len(report.Answer) < 10 {
+				t.Errorf("no answer: %s", report.Answer)
+			}
+			answers = append(answers, string(report.Answer))
+		})
+	}
+	for _, a := range answers {
+		if a != answers[0] {
+			t.Errorf("the same question over the same data is answered differently: %s and %s", answers[0], a)
+		}
+	}
+}
+
+// A dishonest operator is refused, with the reason, by the right exit code.
+func TestDemoBreaks(t *testing.T) {
+	for fault, want := range map[string]struct {
+		exit  int
+		words []string
+	}{
+		"measurement": {4, []string{"AGENT", "expected", "got"}},
+		"ta-swap":     {4, []string{"tee/stats/ta", "expected", "got"}},
+		"nonce":       {4, []string{"nonce", "expected", "got"}},
+		"signature":   {4, []string{"signature"}},
+		"rollback":    {5, []string{"sequence", "expected", "got"}},
+		"pd-early":    {5, []string{"appraisal"}},
+	} {
+		t.Run(fault, func(t *testing.T) {
+			report, r := demo(t, "--break", fault)
+			if r.code != want.exit {
+				t.Errorf("exit %d, want %d", r.code, want.exit)
+			}
+			for _, word := range want.words {
+				if !strings.Contains(r.stderr, word) {
+					t.Errorf("the refusal does not say %q", word)
+				}
+			}
+			if fault != "rollback" && strings.Contains(names(report.Trace), "pd") {
+				t.Errorf("PD moved: %s", names(report.Trace))
+			}
+			if t.Failed() {
+				t.Logf("stdout:\n%s\nstderr:\n%s", r.stdout, r.stderr)
+			}
+		})
+	}
+}
+
+func TestDemoSaysWhatItRestsOn(t *testing.T) {
+	u := newUser(t)
+	r := u.must("", "demo")
+	if !strings.Contains(r.stdout, "EMULATED") {
+		t.Errorf("the demo does not print EMULATED:\n%s", r.stdout)
+	}
+	nothingLeft(t)
+}
