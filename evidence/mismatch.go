@@ -45,22 +45,19 @@ func (m *Mismatch) Unwrap() error { return m.Err }
 
 // Mismatches returns all mismatches that an error of [Verify] holds, in the order in which they were found.
 func Mismatches(err error) []*Mismatch {
-	if err == nil {
+	switch e := err.(type) { // not errors.As: the cause of a Mismatch can be a joined error too
+	case nil:
 		return nil
-	}
-	var joined interface{ Unwrap() []error }
-	if errors.As(err, &joined) {
+	case *Mismatch:
+		return []*Mismatch{e}
+	case interface{ Unwrap() []error }:
 		var out []*Mismatch
-		for _, e := range joined.Unwrap() {
-			out = append(out, Mismatches(e)...)
+		for _, one := range e.Unwrap() {
+			out = append(out, Mismatches(one)...)
 		}
 		return out
 	}
-	var m *Mismatch
-	if errors.As(err, &m) {
-		return []*Mismatch{m}
-	}
-	return nil
+	return Mismatches(errors.Unwrap(err))
 }
 
 // findings collects mismatches.
