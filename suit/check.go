@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package suit
+
+import (
+	"errors"
+	"fmt"
+)
+
+// RuleError is one place where a manifest breaks a rule about command sequences. It is an ErrRule.
+type RuleError struct {
+	Section Member // MemberCommon for the shared sequence
+	Offset  int    // of the command in its (perhaps nested) sequence
+	Command CommandCode
+	Rule    string
+}
+
+// Error says where and which rule.
+func (e *RuleError) Error() string {
+	return fmt.Sprintf("suit: %v, offset %d, %v: %s", e.Section, e.Offset, e.Command, e.Rule)
+}
+
+// Is makes errors.Is(err, ErrRule) true.
+func (e *RuleError) Is(target error) bool { return target == ErrRule }
+
+// Check applies the rules that hold for every processor, whatever it supports: indices exist, sequences of manifests with
+// several components begin with set-component-index, and the shared sequence holds nothing that changes components.
+// All violations are reported (errors.Join of *RuleError).
+func (m *Manifest) Check() error {
+	valid := map[int]bool{}
+	for _, i := range m.Indices() {
+		valid[i] = true
+	}
+	var errs []error
+	for _, section := range Sections {
+		seq, ok := m.Section(section)
+		if !ok {
+			continue
+		}
+		if err := m.checkStart(section, seq, len(valid)); err != nil {
+			errs = append(errs, err)
+		}
+		c := checker{section: section, valid: valid}
+		c.sequence(seq, false)
+		errs = append(errs, c.errs...)
+	}
+	return errors.Join(errs...)
+}
+
+// checkStart: with more than one component every section begins with set-component-index (suit-manifest section 8.4.10.1).
+// override-multiple, which is an alias of it in front of parameters, is tolerated in its place.
+func (m *Manifest) checkStart(section Member, seq Sequence, components int) error {
+	first := seq[0].Code
+	if components <= 1 || first == CodeSetComponentIndex || first == CodeOverrideMultiple {
+		return nil
+	}
+	return &RuleError{section, seq[0].Offset, first, "a sequence over several components begins with set-component-index"}
+}
+
+type checker struct {
+	section Member
+	valid   map[int]bool
+	errs    []error
+}
+
+func (c *checker) fail(cmd *Command, rule string) {
+	c.errs = append(c.errs, &RuleError{c.section, cmd.Offset, cmd.Code, rule})
+}
+
+func (c *checker) sequence(seq Sequence, nested bool) {
+	for i := range seq {
+		cmd := &seq[i]
+		if c.section == MemberCommon {
+			c.shared(cmd)
+		}
+		for _, n := range cmd.Index.List {
+			if !c.valid[n] {
+				c.fail(cmd, fmt.Sprintf("there is no component %d", n))
+			}
+		}
+		c.params(cmd, nested)
+		for _, alt := range cmd.Alternatives {
+			c.sequence(alt, true)
+		}
+		c.sequence(cmd.Sequence, true)
+	}
+}
+
+// shared: the shared sequence holds conditions, set-component-index, override-parameters, try-each and run-sequence, and
+// nothing custom (suit-manifest section 8.4.6).
+func (c *checker) shared(cmd *Command) {
+	if cmd.Code.Known() && !commands[cmd.Code].shared {
+		c.fail(cmd, "not allowed in the shared sequence")
+	}
+	if !cmd.Code.Known() && cmd.Code < 0 {
+		c.fail(cmd, "no custom commands in the shared sequence")
+	}
+	for p := range cmd.Params {
+		if p < 0 {
+			c.fail(cmd, "no custom parameters in the shared sequence")
+		}
+	}
+}
+
+func (c *checker) params(cmd *Command, nested bool) {
+	if _, ok := cmd.Params[ParamSoftFailure]; ok && !nested {
+		c.fail(cmd, "soft-failure is for try-each and run-sequence only")
+	}
+	if src, ok := cmd.Params.Uint(ParamSource); ok && !c.valid[int(src)] {
+		c.fail(cmd, fmt.Sprintf("there is no source component %d", src))
+	}
+}

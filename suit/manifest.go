@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package suit
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+
+	"sealift/cose"
+)
+
+// MaxComponents bounds components and dependencies of one manifest.
+const MaxComponents = 256
+
+// Manifest is a SUIT_Manifest (suit-manifest section 8.4), parsed. It says nothing about who made it; see Verified.
+// A command sequence that is absent, or severed and not in the envelope, is nil; Missing tells which.
+type Manifest struct {
+	// Envelope is where the manifest stood, Digest the digest of its bytes as the wrapper states it.
+	Envelope *Envelope
+	Digest   Digest
+
+	Sequence     uint64      // suit-manifest-sequence-number
+	ReferenceURI string      // where the full manifest can be found, or ""
+	ComponentID  ComponentID // where a root manifest is stored: its name in TEEP; nil if absent
+	Components   []ComponentID
+	Dependencies []Dependency // by ascending Index
+	SetVersion   []byte       // update-management: encoded list of numbers, or nil
+
+	Shared                Sequence
+	Validate              Sequence
+	Load                  Sequence
+	Invoke                Sequence
+	DependencyResolution  Sequence
+	PayloadFetch          Sequence
+	CandidateVerification Sequence
+	Install               Sequence
+	Uninstall             Sequence
+
+	Text   cose.RawMessage // encoded SUIT_Text_Map, or nil
+	CoSWID cose.RawMessage // encoded CoSWID, or nil
+
+	// Missing holds the digests of severed members that are not in the envelope.
+	Missing map[Member]Digest
+	// Severed holds the digests of all severed members, present or not.
+	Severed map[Member]Digest
+}
+
+// Dependency is an entry of suit-dependencies (suit-trust-domains section 5.1). The manifest's component index space
+// holds the dependency at Index: inside Components if Index < len(Components), else beyond them with Prefix as its
+// identifier (all published examples have the second form, and so has what a Builder writes).
+type Dependency struct {
+	Index  int
+	Prefix ComponentID
+}
+
+// Section returns the commands of a member, and whether the manifest has them at hand.
+func (m *Manifest) Section(label Member) (Sequence, bool) {
+	if p := m.section(label); p != nil && *p != nil {
+		return *p, true
+	}
+	return nil, false
+}
+
+func (m *Manifest) section(label Member) *Sequence {
+	switch label {
+	case MemberCommon:
+		return &m.Shared
+	case MemberValidate:
+		return &m.Validate
+	case MemberLoad:
+		return &m.Load
+	case MemberInvoke:
+		return &m.Invoke
+	case MemberDependencyResolution:
+		return &m.DependencyResolution
+	case MemberPayloadFetch:
+		return &m.PayloadFetch
+	case MemberCandidateVerification:
+		return &m.CandidateVerification
+	case MemberInstall:
+		return &m.Install
+	case MemberUninstall:
+		return &m.Uninstall
+	}
+	return nil
+}
+
+// Sections lists the members that hold command sequences, the shared sequence (MemberCommon) first.
+var Sections = []Member{
+	MemberCommon, MemberDependencyResolution, MemberPayloadFetch, MemberCandidateVerification, MemberInstall,
+	MemberValidate, MemberLoad, MemberInvoke, MemberUninstall,
+}
+
+// Component returns the identifier at an index of the manifest's index space, and whether it is a dependency.
+func (m *Manifest) Component(index int) (id ComponentID, dependency, ok bool) {
+	for _, d := range m.Dependencies {
+		if d.Index == index {
+			if index < len(m.Components) {
+				return m.Components[index], true, true
+			}
+			return d.Prefix, true, true
+		}
+	}
+	if index < 0 || index >= len(m.Components) {
+		return nil, false, false
+	}
+	return m.Components[index], false, true
+}
+
+// Indices lists the valid component indices in ascending order, dependencies included.
+func (m *Manifest) Indices() []int {
+	out := make([]int, 0, len(m.Components)+len(m.Dependencies))
+	for i := range m.Components {
+		out = append(out, i)
+	}
+	for _, d := range m.Dependencies {
+		if d.Index >= len(m.Components) {
+			out = append(out, d.Index)
+		}
+	}
+	return out
+}
+
+// parseManifest decodes the content of the manifest's byte string. The version is looked at first: nothing of another
+// version is interpreted.
+func parseManifest(e *Envelope, digest Digest) (*Manifest, error) {
+	content, err := bstr(e.manifest)
+	if err != nil {
+		return nil, err
+	}
+	var fields map[int64]cose.RawMessage
+	if err := cose.Unmarshal(content, &fields); err != nil {
+		return nil, fmt.Errorf("%w: manifest: %w", ErrMalformed, err)
+	}
+	var version uint64
+	if err := cose.Unmarshal(fields[int64(MemberVersion)], &version); err != nil {
+		return nil, fmt.Errorf("%w: manifest version: %w", ErrMalformed, err)
+	}
+	if version != 1 {
+		return nil, fmt.Errorf("%w: %d", ErrVersion, version)
+	}
+	m := &Manifest{Envelope: e, Digest: digest, Missing: map[Member]Digest{}, Severed: map[Member]Digest{}}
+	for _, need := range []Member{MemberSequenceNumber, MemberCommon} {
+		if fields[int64(need)] == nil {
+			return nil, fmt.Errorf("%w: manifest without %v", ErrMalformed, need)
+		}
+	}
+	budget := &parseBudget{}
+	for _, label := range slices.Sorted(maps.Keys(fields)) {
+		if err := m.member(Member(label), fields[label], budget); err != nil {
+			return nil, fmt.Errorf("%v: %w", Member(label), err)
+		}
+	}
+	return m, m.strayMembers()
+}
+
+// strayMembers refuses an envelope that carries severed members which the manifest does not name: nobody signed them.
+func (m *Manifest) strayMembers() error {
+	for label := range m.Envelope.severed {
+		if _, ok := m.Severed[label]; !ok {
+			return fmt.Errorf("%w: the envelope holds %v, which the manifest did not sever", ErrMalformed, label)
+		}
+	}
+	return nil
+}
+
+func (m *Manifest) member(label Member, item cose.RawMessage, budget *parseBudget) (err error) {
+	info, known := members[label]
+	switch {
+	case !known:
+		return fmt.Errorf("%w: manifest member", ErrMalformed)
+	case label == MemberVersion:
+		return nil
+	case label == MemberSequenceNumber:
+		return decode(item, &m.Sequence)
+	case label == MemberReferenceURI:
+		return decode(item, &m.ReferenceURI)
+	case label == MemberComponentID:
+		m.ComponentID, err = componentID(item)
+		return err
+	case info.severable:
+		if item, err = m.severable(label, item); err != nil || item == nil {
+			return err
+		}
+	}
+	content, err := bstr(item)
+	if err != nil {
+		return err
+	}
+	switch label {
+	case MemberCommon:
+		return m.common(content, budget)
+	case MemberSetVersion:
+		m.SetVersion = content
+	case MemberText:
+		m.Text, err = wellFormed(content)
+	case MemberCoSWID:
+		m.CoSWID, err = wellFormed(content)
+	default:
+		*m.section(label), err = budget.sequence(content, 0)
+	}
+	return err
+}
+
+// severable resolves a severable member: inline it is a byte string, severed a SUIT_Digest over the encoded byte string
+// that the envelope holds under the same label (suit-manifest section 8.5). It returns nil if that is missing.
+func (m *Manifest) severable(label Member, item cose.RawMessage) (cose.RawMessage, error) {
+	if major(item) == 2 {
+		return item, nil
+	}
+	var want Digest
+	if err := want.UnmarshalCBOR(item); err != nil {
+		return nil, err
+	}
+	m.Severed[label] = want
+	item, ok := m.Envelope.severed[label]
+	if !ok {
+		m.Missing[label] = want
+		return nil, nil
+	}
+	got, err := want.Of(item)
+	if err != nil {
+		return nil, err
+	}
+	if !want.Equal(got) {
+		return nil, fmt.Errorf("%w: severed member", ErrDigest)
+	}
+	return item, nil
+}
+
+func (m *Manifest) common(content []byte, budget *parseBudget) error {
+	var fields map[int64]cose.RawMessage
+	if err := cose.Unmarshal(content, &fields); err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	var err error
+	for _, label := range slices.Sorted(maps.Keys(fields)) {
+		item := fields[label]
+		switch label {
+		case commonComponents:
+			err = m.components(item)
+		case commonDependencies:
+			err = m.dependencies(item)
+		case commonShared:
+			var seq []byte
+			if seq, err = bstr(item); err == nil {
+				m.Shared, err = budget.sequence(seq, 0)
+			}
+		default:
+			err = fmt.Errorf("%w: common member %d", ErrMalformed, label)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if n := len(m.Components) + len(m.Dependencies); n == 0 || n > MaxComponents {
+		return fmt.Errorf("%w: %d components and dependencies", ErrMalformed, n)
+	}
+	return m.checkDependencies()
+}
+
+func (m *Manifest) components(item cose.RawMessage) error {
+	if err := decode(item, &m.Components); err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	for _, id := range m.Components {
+		if seen[id.String()] {
+			return fmt.Errorf("%w: component %v is listed twice", ErrMalformed, id)
+		}
+		seen[id.String()] = true
+	}
+	if len(m.Components) == 0 {
+		return fmt.Errorf("%w: empty component list", ErrMalformed)
+	}
+	return nil
+}
+
+func (m *Manifest) dependencies(item cose.RawMessage) error {
+	var list map[uint64]map[int64]cose.RawMessage
+	if err := decode(item, &list); err != nil {
+		return err
+	}
+	if len(list) == 0 {
+		return fmt.Errorf("%w: empty dependency list", ErrMalformed)
+	}
+	for _, index := range slices.Sorted(maps.Keys(list)) {
+		d := Dependency{Index: int(index)}
+		if index > math.MaxInt32 {
+			return fmt.Errorf("%w: dependency index %d", ErrMalformed, index)
+		}
+		for key, item := range list[index] {
+			if key != dependencyPrefix {
+				return fmt.Errorf("%w: dependency metadata %d", ErrMalformed, key)
+			}
+			var err error
+			if d.Prefix, err = componentID(item); err != nil {
+				return err
+			}
+		}
+		m.Dependencies = append(m.Dependencies, d)
+	}
+	return nil
+}
+
+// checkDependencies makes sure that every dependency has an identifier of its own. A prefix on a dependency that is
+// listed among the components would rename the dependency's components, which this implementation does not offer.
+func (m *Manifest) checkDependencies() error {
+	seen := map[string]bool{}
+	for _, id := range m.Components {
+		seen[id.String()] = true
+	}
+	for _, d := range m.Dependencies {
+		switch {
+		case d.Index < len(m.Components) && d.Prefix != nil:
+			return fmt.Errorf("%w: prefix of dependency %d", ErrUnsupported, d.Index)
+		case d.Index < len(m.Components):
+			continue
+		case d.Prefix == nil || seen[d.Prefix.String()]:
+			return fmt.Errorf("%w: dependency %d has no identifier of its own", ErrMalformed, d.Index)
+		}
+		seen[d.Prefix.String()] = true
+	}
+	return nil
+}
+
+func decode(item cose.RawMessage, v any) error {
+	if err := cose.Unmarshal(item, v); err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	return nil
+}
+
+func componentID(item cose.RawMessage) (ComponentID, error) {
+	id := ComponentID{}
+	if major(item) != 4 {
+		return nil, fmt.Errorf("%w: component identifier", ErrMalformed)
+	}
+	return id, decode(item, &id)
+}
+
+// wellFormed keeps an item that is not interpreted here, after a check that it is one CBOR item.
+func wellFormed(content []byte) (cose.RawMessage, error) {
+	var item cose.RawMessage
+	return item, decode(content, &item)
+}
