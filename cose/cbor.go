@@ -32,7 +32,7 @@ func strictOptions() cbor.DecOptions {
 		MaxNestedLevels:  2 * wire.MaxDepth, // wire.Valid has the say
 		MaxArrayElements: wire.MaxItems,
 		MaxMapPairs:      wire.MaxItems,
-		IntDec:           cbor.IntDecConvertSigned,
+		IntDec:           cbor.IntDecConvertSignedOrFail,
 		MapKeyByteString: cbor.MapKeyByteStringAllowed,
 		UTF8:             cbor.UTF8RejectInvalid,
 	}
