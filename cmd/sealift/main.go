@@ -55,6 +55,11 @@ func newRootCmd(a *app) *cobra.Command {
 	flags.BoolVar(&a.json, "json", false, "print the result as JSON on stdout")
 	flags.StringVar(&a.home, "home", defaultHome(), "folder of the owner's keys, contexts and policies ($SEALIFT_HOME)")
 	root.AddCommand(
+		newDemoCmd(a),
+		newDevCmd(a),
+		newBrokerCmd(a),
+		newEmulatorCmd(a),
+		newDoctorCmd(a),
 		newVersionCmd(a),
 	)
 	return root

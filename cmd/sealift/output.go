@@ -7,20 +7,23 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 
 	"golang.org/x/term"
+
+	"sealift/internal/fault"
 )
 
-// Exit codes, stable for scripts.
+// Exit codes, stable for scripts. Those of errors are the ones that package fault gives to its codes.
 const (
 	exitOK          = 0
-	exitFailure     = 1 // any error without a code of its own
-	exitUsage       = 2 // the command line is wrong
-	exitUnreachable = 3 // a peer (M/OC, device) does not answer
-	exitAttestation = 4 // Evidence is not authentic or not acceptable
-	exitPolicy      = 5 // a policy, or the owner's missing consent, forbids it
-	exitDrift       = 6 // what runs is not what was planned
+	exitFailure     = fault.ExitFailure     // any error without a code of its own
+	exitUsage       = fault.ExitUsage       // the command line is wrong
+	exitUnreachable = fault.ExitUnreachable // a peer (M/OC, device) does not answer
+	exitAttestation = fault.ExitAttestation // Evidence is not authentic or not acceptable
+	exitPolicy      = fault.ExitPolicy      // a policy, or the owner's missing consent, forbids it
+	exitDrift       = fault.ExitDrift       // what runs is not what was planned
 )
 
 // app is what every verb gets: where to write, and the flags that all verbs share.
@@ -49,6 +52,14 @@ func (a *app) print(v any, text func(w io.Writer)) error {
 // say writes one line of talk to stderr: progress and remarks that are no result.
 func (a *app) say(format string, args ...any) {
 	fmt.Fprintf(a.stderr, format+"\n", args...)
+}
+
+// logger returns the log of a long-running verb: text on stderr, or JSON lines with --json.
+func (a *app) logger() *slog.Logger {
+	if a.json {
+		return slog.New(slog.NewJSONHandler(a.stderr, nil))
+	}
+	return slog.New(slog.NewTextHandler(a.stderr, nil))
 }
 
 // interactive reports whether stderr is a terminal, so that progress may be drawn in place.
@@ -81,9 +92,14 @@ func (a *app) finish(err error) int {
 	if !a.started {
 		code, hint = exitUsage, "see sealift --help"
 	}
-	var known *exitError
-	if errors.As(err, &known) {
-		code, hint = known.code, known.hint
+	if f, ok := errors.AsType[*fault.Error](err); ok {
+		code, hint = f.Exit, f.Hint
+	}
+	if e, ok := errors.AsType[*exitError](err); ok {
+		code = e.code
+		if e.hint != "" {
+			hint = e.hint
+		}
 	}
 	fmt.Fprintf(a.stderr, "sealift: error: %v\n", err)
 	if hint != "" {

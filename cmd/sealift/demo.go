@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"sealift/internal/demo"
+	"sealift/usecase"
+)
+
+func newDemoCmd(a *app) *cobra.Command {
+	var mode, planted string
+	var keep bool
+	var names []string
+	for _, f := range demo.Faults() {
+		names = append(names, f.Name)
+	}
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "run the worked example from start to end on an EMULATED device",
+		Long: `Start an M/OC and a device as separate processes, and run examples/stats as its data owner: pack, deploy, appraise
+the device, release the records to it, ask a question, remove. Then stop everything that was started.
+The device's secure hardware is EMULATED. With --break, something is wrong on purpose and has to be refused.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			m, err := usecase.ParseMode(mode)
+			if err == nil {
+				err = usecase.Runnable(m, usecase.Process, usecase.TrustZone)
+			}
+			if err != nil {
+				return &exitError{code: exitUsage, err: err}
+			}
+			return a.demo(cmd.Context(), demo.Options{Mode: m, Fault: planted, Keep: keep})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&mode, "mode", string(usecase.ModeUATAPD), "package mode: ua,ta,pd  ta,pd  ta+pd  ua+ta+pd")
+	flags.StringVar(&planted, "break", "", "plant a fault: "+strings.Join(names, ", "))
+	flags.BoolVar(&keep, "keep", false, "leave the folder with all state and logs")
+	return cmd
+}
+
+func (a *app) demo(ctx context.Context, o demo.Options) error {
+	if !a.json {
+		o.Out = a.stdout
+	}
+	report, err := demo.Run(ctx, o)
+	if report == nil {
+		return err
+	}
+	if printErr := a.print(report, func(w io.Writer) { printDemo(w, report) }); printErr != nil {
+		return printErr
+	}
+	return err
+}
+
+// printDemo closes the story that was told while it happened.
+func printDemo(w io.Writer, r *demo.Report) {
+	if r.Exit != exitOK {
+		return
+	}
+	var plan, trace []string
+	for _, s := range r.Plan {
+		plan = append(plan, string(s.Step))
+	}
+	for _, s := range r.Trace {
+		trace = append(trace, string(s.Step.Step))
+	}
+	fmt.Fprintf(w, "\nplan   %s\ntrace  %s\n", strings.Join(plan, " > "), strings.Join(trace, " > "))
+	for _, x := range r.Appraisals {
+		fmt.Fprintf(w, "appraised by the %s: %s\n", x.Who, x.Result)
+	}
+	fmt.Fprintf(w, "mode %s on %s/%s in %.1f s. EMULATED: the hardware was played by a program and protects nothing.\n",
+		r.Mode, r.Hardware, r.Instance, float64(r.Milliseconds)/1000)
+}

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+// Package demo runs the worked example from start to end on one machine: an M/OC and a device with EMULATED secure hardware
+// as processes of their own, and a data owner who packs examples/stats, appraises the device, releases the records, asks a
+// question and removes everything again.
+//
+// With a fault, one party is dishonest, and the run ends where an honest one refuses. The faults are the planted ones of
+// the design: a demo in which nothing can go wrong shows nothing.
+package demo
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"sealift/examples/stats"
+	"sealift/internal/dev"
+	"sealift/internal/fault"
+	"sealift/internal/moc/mocapi"
+	"sealift/internal/owner"
+	"sealift/internal/owner/home"
+	"sealift/internal/owner/packfile"
+	"sealift/internal/supervise"
+	"sealift/usecase"
+)
+
+// Options say what to show.
+type Options struct {
+	Mode  usecase.Mode
+	Fault string // one of Faults, or empty
+	Keep  bool   // leave the state folder behind
+	Out   io.Writer
+}
+
+// Run shows the example and stops everything it started. The Report is complete as far as the run got; its Exit is that of
+// the command. An error is returned with it when the run failed or, with a fault, was refused as it should be.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	begun := time.Now()
+	f, err := findFault(o.Fault)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{
+		opt: o, fault: f, begun: begun,
+		report: &Report{Mode: string(o.Mode), Hardware: string(usecase.TrustZone), Instance: string(usecase.Process), Emulated: true,
+			Fault: o.Fault, Question: stats.Question, Plan: []usecase.Step{}, Trace: []mocapi.TraceStep{}, Appraisals: []Appraisal{}},
+	}
+	err = r.all(ctx)
+	r.report.Milliseconds = time.Since(begun).Milliseconds()
+	err = r.judge(err)
+	return r.report, err
+}
+
+// run is one run of the demo.
+type run struct {
+	opt    Options
+	fault  *Fault
+	begun  time.Time
+	dir    string
+	report *Report
+
+	stack *dev.Stack
+	owner *owner.Owner
+	id    string // of the deployment
+}
+
+// say prints one line: when, who, what.
+func (r *run) say(who, format string, args ...any) {
+	r.line(time.Now(), who, fmt.Sprintf(format, args...))
+}
+
+func (r *run) line(at time.Time, who, text string) {
+	if r.opt.Out == nil {
+		return
+	}
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	fmt.Fprintf(r.opt.Out, "%7.3fs  %-7s %s\n", max(0, at.Sub(r.begun).Seconds()), who, lines[0])
+	for _, l := range lines[1:] {
+		fmt.Fprintf(r.opt.Out, "%18s%s\n", "", l)
+	}
+}
+
+// all runs the example in a folder of its own.
+func (r *run) all(ctx context.Context) (err error) {
+	if r.dir, err = os.MkdirTemp("", "sealift-demo-"); err != nil {
+		return fmt.Errorf("making a folder for the demo: %w", err)
+	}
+	if r.opt.Keep {
+		r.report.Dir = r.dir
+	} else {
+		defer os.RemoveAll(r.dir)
+	}
+	if err := r.startStack(ctx); err != nil {
+		return err
+	}
+	defer func() {
+		r.stack.Stop()
+		r.say("demo", "stopped everything it started")
+		if r.opt.Keep {
+			r.say("demo", "kept %s", r.dir)
+		}
+	}()
+	err = r.story(ctx)
+	r.observe(context.WithoutCancel(ctx))
+	return err
+}
+
+// startStack starts M/OC and device, and makes the owner's folder.
+func (r *run) startStack(ctx context.Context) error {
+	agent, err := dev.FindAgent()
+	if err != nil {
+		return fault.Wrap(fault.Internal, err).WithHint("make build writes both programs to bin/")
+	}
+	cfg := dev.Config{Dir: filepath.Join(r.dir, "operator"), Agent: agent, Restart: supervise.OnFailure}
+	if r.fault != nil {
+		if cfg.Agent, cfg.MOCArgs, err = r.fault.plant(r.dir, agent); err != nil {
+			return err
+		}
+		r.say("demo", "planted fault %s: %s", r.fault.Name, r.fault.What)
+	}
+	r.say("demo", "starting an M/OC and a device with EMULATED trustzone hardware")
+	if r.stack, err = dev.Start(ctx, cfg); err != nil {
+		return err
+	}
+	var names []string
+	for _, p := range r.stack.Processes() {
+		names = append(names, fmt.Sprintf("%s (pid %d)", p.Name, p.PID))
+	}
+	r.say("moc", "serves at %s; running: %s", r.stack.URL, strings.Join(names, ", "))
+	h, err := home.Open(filepath.Join(r.dir, "owner"))
+	if err == nil {
+		_, err = r.stack.Equip(ctx, h, agent)
+	}
+	if err != nil {
+		r.stack.Stop()
+		return err
+	}
+	r.owner = owner.New(h)
+	r.owner.Events = func(e owner.Event) { r.line(e.Time, e.Actor, e.Text) }
+	return nil
+}
+
+// story is what the data owner does.
+func (r *run) story(ctx context.Context) error {
+	pkg, err := r.pack()
+	if err != nil {
+		return err
+	}
+	dep, err := r.owner.Deploy(ctx, owner.DeployRequest{Package: pkg})
+	if err != nil {
+		return err
+	}
+	r.id, r.report.Plan = dep.ID, dep.Plan
+	var steps []string
+	for _, s := range dep.Plan {
+		steps = append(steps, string(s.Step))
+	}
+	r.say("owner", "the plan of mode %s: %s", r.opt.Mode, strings.Join(steps, ", "))
+	if dep, err = r.owner.Await(ctx, dep.ID); err != nil {
+		return err
+	}
+	if dep.State == mocapi.StateAwaitingAppraisal {
+		if err := r.appraiseAndRelease(ctx); err != nil {
+			return err
+		}
+	}
+	if _, err = r.owner.AwaitRunning(ctx, dep.ID); err != nil {
+		return err
+	}
+	if r.opt.Mode.Bundled() { // the TA's own keys exist only now
+		if err := r.verify(ctx); err != nil {
+			return err
+		}
+	}
+	if err := r.ask(ctx); err != nil {
+		return err
+	}
+	r.watch(ctx) // before the removal: after it there is nothing to see
+	return r.owner.Remove(ctx, dep.ID)
+}
+
+// pack writes the package file of the example and packs it.
+func (r *run) pack() (string, error) {
+	programs, err := examplePrograms(r.dir)
+	if err != nil {
+		return "", err
+	}
+	records := filepath.Join(r.dir, stats.RecordsFile)
+	if err := os.WriteFile(records, stats.Records, 0o600); err != nil {
+		return "", err
+	}
+	path := filepath.Join(r.dir, "stats.yaml")
+	text := description(r.opt.Mode, programs, records)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		return "", err
+	}
+	file, err := packfile.Read(path)
+	if err != nil {
+		return "", err
+	}
+	packed, err := r.owner.Pack(owner.PackRequest{File: file, Out: filepath.Join(r.dir, "stats.sealift")})
+	if err != nil {
+		return "", err
+	}
+	return packed.File, nil
+}
+
+// description is the package file of the example in a mode.
+func description(mode usecase.Mode, programs, records string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "name: %s\nmode: %s\nhardware: [trustzone]\ninstances: [process]\n", stats.App, mode)
+	fmt.Fprintf(&b, "ta:\n  binary: %q\n  serve: socket\n", filepath.Join(programs, stats.TAProgram))
+	if mode.Has(usecase.UA) {
+		fmt.Fprintf(&b, "ua:\n  binary: %q\n  args: [--listen, \"${HOST}:${PORT}\"]\n  ports: [questions]\n",
+			filepath.Join(programs, stats.UAProgram))
+	}
+	fmt.Fprintf(&b, "pd:\n  - %q\n", records)
+	return b.String()
+}
+
+func (r *run) appraiseAndRelease(ctx context.Context) error {
+	a, err := r.appraise(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = r.owner.Release(ctx, a)
+	return err
+}
+
+func (r *run) verify(ctx context.Context) error {
+	_, err := r.appraise(ctx)
+	return err
+}
+
+// appraise gets Evidence, lets the owner judge it and notes who said what.
+func (r *run) appraise(ctx context.Context) (*owner.Appraised, error) {
+	a, err := r.owner.Verify(ctx, r.id, owner.VerifyOptions{})
+	if a != nil && a.Result != nil {
+		r.report.Appraisals = append(r.report.Appraisals, ownersAppraisal(a.Result))
+	}
+	return a, err
+}
+
+// ask calls the TA with the example's question.
+func (r *run) ask(ctx context.Context) error {
+	r.say("owner", "asks: %s", stats.Question)
+	var out bytes.Buffer
+	err := r.owner.Call(ctx, r.id, strings.NewReader(stats.Question+"\n"), &out, owner.CallOptions{Timeout: 20 * time.Second})
+	if err != nil {
+		return err
+	}
+	r.report.Answer = strings.TrimRight(out.String(), "\n")
+	if r.report.Answer == "" || strings.HasPrefix(r.report.Answer, "error:") {
+		return fmt.Errorf("the TA did not answer the question: %q", r.report.Answer)
+	}
+	r.say("ta", "%s", r.report.Answer)
+	return nil
+}
+
+// observe reads the trace and the operator's appraisal from the M/OC, also after a refusal.
+func (r *run) observe(ctx context.Context) {
+	if r.id == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if t, err := r.stack.Client(mocapi.RoleOwner).Trace(ctx, r.id); err == nil && len(t.Trace) > 0 {
+		r.report.Trace = slices.Clone(t.Trace)
+	}
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package demo
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"sealift/internal/fault"
+	"sealift/internal/owner"
+)
+
+// Fault is something that can be wrong on purpose.
+type Fault struct {
+	Name  string
+	What  string   // for people
+	Exit  int      // of the refusal
+	Codes []string // fault codes that are the right refusal
+}
+
+// Faults lists what can be broken.
+func Faults() []Fault {
+	return []Fault{
+		{"measurement", "the device runs an Agent that differs by one byte from the one that the owner trusts",
+			fault.ExitAttestation, []string{fault.AppraisalRefused, fault.OperatorAppraisal}},
+		{"ta-swap", "the operator installs another TA than the owner packed",
+			fault.ExitAttestation, []string{fault.AppraisalRefused, fault.ManifestRefused, fault.AgentError, fault.EvidenceInvalid}},
+		{"nonce", "the operator answers the owner's challenge with Evidence over another nonce",
+			fault.ExitAttestation, []string{fault.AppraisalRefused, fault.EvidenceInvalid}},
+		{"signature", "the operator alters a signed message",
+			fault.ExitAttestation, []string{fault.AppraisalRefused, fault.EvidenceInvalid, fault.ManifestRefused, fault.AgentError}},
+		{"rollback", "the operator installs an older version after a newer one",
+			fault.ExitPolicy, []string{fault.ManifestRefused, fault.AgentError, fault.AppraisalRefused}},
+		{"pd-early", "the operator asks for the PD to be installed before the owner has appraised anything",
+			fault.ExitPolicy, []string{fault.ReleaseBeforeAppraisal, fault.ManifestRefused, fault.AgentError, fault.ComponentMissing}},
+	}
+}
+
+// findFault returns the fault called name, nil for the empty name.
+func findFault(name string) (*Fault, error) {
+	if name == "" {
+		return nil, nil
+	}
+	all := Faults()
+	i := slices.IndexFunc(all, func(f Fault) bool { return f.Name == name })
+	if i < 0 {
+		var names []string
+		for _, f := range all {
+			names = append(names, f.Name)
+		}
+		return nil, fault.New(fault.BadRequest, "there is no fault %q", name).WithHint("one of %s", strings.Join(names, ", "))
+	}
+	return &all[i], nil
+}
+
+// plant returns the Agent image and the M/OC's arguments with which the fault exists.
+func (f *Fault) plant(dir, agent string) (image string, mocArgs []string, err error) {
+	if f.Name != "measurement" {
+		return agent, []string{"--dishonest", f.Name}, nil
+	}
+	image = filepath.Join(dir, "sealift-agent-altered")
+	if err := appendByte(agent, image); err != nil {
+		return "", nil, fmt.Errorf("altering the Agent image: %w", err)
+	}
+	return image, nil, nil
+}
+
+// appendByte copies a program and adds one byte to it. It runs as before, and measures differently.
+func appendByte(from, to string) error {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o700)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(dst, src)
+	if err == nil {
+		_, err = dst.Write([]byte{0})
+	}
+	return errors.Join(err, dst.Close())
+}
+
+// judge turns the end of a run into its outcome. With a planted fault, the right refusal is what should happen: any other
+// end, and most of all a run to the end, is a failure of the demo itself.
+func (r *run) judge(err error) error {
+	if r.fault == nil {
+		if err != nil {
+			r.report.Error, r.report.Exit = err.Error(), fault.From(err).Exit
+		}
+		return err
+	}
+	if err == nil {
+		err = fault.New(fault.Internal, "nobody noticed the planted fault %s", r.fault.Name)
+		r.report.Error, r.report.Exit = err.Error(), fault.ExitFailure
+		return err
+	}
+	f := fault.From(err)
+	if !slices.Contains(r.fault.Codes, f.Code) {
+		err = fmt.Errorf("the planted fault %s ended the run in another way than it should: %w", r.fault.Name, err)
+		r.report.Error, r.report.Exit = err.Error(), fault.ExitFailure
+		return &wrongEnd{err}
+	}
+	if refused, ok := errors.AsType[*owner.Refused](err); ok {
+		r.report.Appraisals = append(r.report.Appraisals, ownersAppraisal(refused.Result))
+	}
+	r.report.Refusal, r.report.Exit = refusalOf(err), r.fault.Exit
+	r.say("demo", "REFUSED, as it should be [%s]", f.Code)
+	for _, d := range r.report.Refusal.Differences {
+		r.say("", "%s", d.String())
+	}
+	return &fault.Error{Code: f.Code, Message: f.Message, Hint: f.Hint, Exit: r.fault.Exit}
+}
+
+// wrongEnd hides the code of the error it holds: the demo has failed, whatever the error meant.
+type wrongEnd struct{ err error }
+
+func (w *wrongEnd) Error() string { return w.err.Error() }

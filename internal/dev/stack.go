@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+// Package dev runs an operator's network and a device on one machine, for trying things out: an M/OC, the emulated secure
+// hardware, and a TEEP Broker, each a process of its own, supervised and started again when one dies. The demo runs such a
+// Stack for a few seconds; `sealift dev up` leaves one running behind a daemon, see Up.
+//
+// Everything here rests on EMULATED hardware, which protects nothing from whoever runs the machine.
+package dev
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"sealift/internal/moc/mocapi"
+	"sealift/internal/supervise"
+)
+
+// Names in a Stack.
+const (
+	DeviceName = "device-1"
+	OwnerName  = "owner"
+)
+
+// startTimeout bounds the start of one process.
+const startTimeout = 20 * time.Second
+
+// Config says what a Stack runs.
+type Config struct {
+	Dir       string   // state of all processes
+	Program   string   // the sealift program; empty means the running one
+	Agent     string   // the Agent image that the device launches; empty means sealift-agent beside the program
+	Listen    string   // address of the M/OC; empty means 127.0.0.1 and any free port
+	MOCArgs   []string // further arguments of `moc serve`
+	Capacity  int      // TEE instances of the device; 0 for the emulator's default
+	Restart   string   // what becomes of a process that ends; empty means supervise.Always
+	OnStarted func(process string, pid int)
+}
+
+// Stack is a running M/OC with one emulated device.
+type Stack struct {
+	cfg       Config
+	socketDir string
+	tmpDir    string // made for the socket; removed with the Stack
+
+	URL    string                 // of the M/OC
+	Tokens map[mocapi.Role]string // bearer tokens
+	Relay  string                 // of the device's Broker
+	procs  []*named
+}
+
+type named struct {
+	name string
+	proc *supervise.Process
+}
+
+// Process is what Processes tells of one process.
+type Process struct {
+	Name     string `json:"name"`
+	PID      int    `json:"pid"`
+	Running  bool   `json:"running"`
+	Restarts int    `json:"restarts"`
+	Log      string `json:"log"`
+}
+
+// Start brings a Stack up and returns when its device is announced. When it fails, nothing of it is left running.
+func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
+	if cfg, err = cfg.withDefaults(); err != nil {
+		return nil, err
+	}
+	s := &Stack{cfg: cfg, Tokens: map[mocapi.Role]string{}}
+	defer func() {
+		if err != nil {
+			s.Stop()
+		}
+	}()
+	for _, dir := range []string{"moc", "emulator", "broker", "log"} {
+		if err := os.MkdirAll(filepath.Join(cfg.Dir, dir), 0o700); err != nil {
+			return nil, fmt.Errorf("making the state folder: %w", err)
+		}
+	}
+	if err := s.chooseSocket(); err != nil {
+		return nil, err
+	}
+	// The emulator needs nothing of the M/OC: both start at one time, and the Broker waits for the two.
+	s.start("emulator", nil, "emulator", "run", "--state", s.path("emulator"), "--socket", s.socket())
+	if err := s.makeTokens(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.startMOC(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.startBroker(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (c Config) withDefaults() (Config, error) {
+	var err error
+	if c.Dir, err = filepath.Abs(c.Dir); err != nil {
+		return c, err
+	}
+	if c.Program == "" {
+		if c.Program, err = os.Executable(); err != nil {
+			return c, fmt.Errorf("finding this program: %w", err)
+		}
+	}
+	if c.Agent == "" {
+		if c.Agent, err = FindAgent(); err != nil {
+			return c, err
+		}
+	}
+	if c.Listen == "" {
+		c.Listen, err = freeAddress()
+	}
+	return c, err
+}
+
+// FindAgent returns the path of the Agent image that lies beside this program.
+func FindAgent() (string, error) { return findBeside("sealift-agent") }
+
+func findBeside(name string) (string, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("finding this program: %w", err)
+	}
+	path := filepath.Join(filepath.Dir(exe), name)
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("%s is not beside the sealift program: %w", name, err)
+	}
+	return path, nil
+}
+
+// freeAddress finds a port that is free now. Another program could take it before the M/OC does; the M/OC then says so.
+func freeAddress() (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("finding a free port: %w", err)
+	}
+	defer ln.Close()
+	return ln.Addr().String(), nil
+}
+
+// free reports whether an address can be listened on.
+func free(addr string) bool {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return false
+	}
+	ln.Close()
+	return true
+}
+
+// path names a file or folder of the Stack's state.
+func (s *Stack) path(elem ...string) string {
+	return filepath.Join(append([]string{s.cfg.Dir}, elem...)...)
+}
+
+// chooseSocket picks a folder for the emulator's socket: the state folder, or a short one where that is too deep for the
+// address of a Unix socket.
+func (s *Stack) chooseSocket() error {
+	s.socketDir = s.cfg.Dir
+	if len(s.socket()) <= 100 {
+		return nil
+	}
+	dir, err := os.MkdirTemp("", "sealift-")
+	if err != nil {
+		return fmt.Errorf("making a folder for a socket: %w", err)
+	}
+	s.socketDir, s.tmpDir = dir, dir
+	return nil
+}
+
+func (s *Stack) socket() string { return filepath.Join(s.socketDir, "tee.sock") }
+
+// start begins to supervise one process of the Stack: this program with other arguments.
+func (s *Stack) start(name string, listen []string, args ...string) *supervise.Process {
+	restart := s.cfg.Restart
+	if restart == "" {
+		restart = supervise.Always
+	}
+	p := supervise.Start(supervise.Spec{
+		Name: name, Path: s.cfg.Program, Args: args, Env: environment(), Dir: s.cfg.Dir, Log: s.log(name), LogMax: 8 << 20,
+		Listen: listen, Restart: restart, MaxDelay: 5 * time.Second,
+	})
+	s.procs = append(s.procs, &named{name, p})
+	return p
+}
+
+// environment is what the processes inherit: nothing of the user's but where to find things.
+func environment() []string {
+	var env []string
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "USER", "XDG_RUNTIME_DIR", "GOCOVERDIR"} {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
+
+func (s *Stack) log(name string) string { return s.path("log", name+".log") }
+
+// makeTokens has the M/OC's own command make the bearer tokens, before the M/OC serves.
+func (s *Stack) makeTokens(ctx context.Context) error {
+	for role, name := range map[mocapi.Role]string{
+		mocapi.RoleOwner: OwnerName, mocapi.RoleOperator: "operator", mocapi.RoleDevice: DeviceName,
+	} {
+		file := s.path(string(role) + ".token")
+		if token, err := os.ReadFile(file); err == nil && len(token) > 0 {
+			s.Tokens[role] = strings.TrimSpace(string(token))
+			continue
+		}
+		var stdout, stderr bytes.Buffer
+		cmd := exec.CommandContext(ctx, s.cfg.Program, "moc", "token", "--state", s.path("moc"), "--role", string(role), "--name", name)
+		cmd.Env, cmd.Stdout, cmd.Stderr = environment(), &stdout, &stderr
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("making the %s's token: %w\n%s", role, err, strings.TrimSpace(stderr.String()))
+		}
+		token := strings.TrimSpace(stdout.String())
+		if token == "" || strings.ContainsAny(token, " \n") {
+			return fmt.Errorf("making the %s's token: the M/OC did not print one", role)
+		}
+		if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
+			return fmt.Errorf("keeping the %s's token: %w", role, err)
+		}
+		s.Tokens[role] = token
+	}
+	return nil
+}
+
+func (s *Stack) startMOC(ctx context.Context) error {
+	args := append([]string{"moc", "serve", "--state", s.path("moc"), "--listen", s.cfg.Listen}, s.cfg.MOCArgs...)
+	p := s.start("moc", []string{s.cfg.Listen}, args...)
+	if err := s.ready(ctx, "moc", p); err != nil {
+		return err
+	}
+	s.URL = "http://" + s.cfg.Listen
+	return nil
+}
+
+func (s *Stack) startBroker(ctx context.Context) error {
+	ready := s.path("broker", "ready")
+	_ = os.Remove(ready)
+	p := s.start("broker", nil, "broker", "run", "--device", DeviceName, "--moc", s.URL, "--token-file", s.path("device.token"),
+		"--state", s.path("broker"), "--emulator", s.socket(), "--agent", s.cfg.Agent, "--ready-file", ready)
+	if err := s.ready(ctx, "broker", p); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if text, err := os.ReadFile(ready); err == nil {
+			s.Relay = strings.TrimSpace(strings.TrimPrefix(string(text), "relay "))
+			return nil
+		}
+		for _, n := range s.procs {
+			if st := n.proc.Status(); st.Error != "" {
+				return s.failed(n.name, fmt.Errorf("%w: %s", supervise.ErrExited, st.Error))
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return s.failed("broker", errors.New("the device is not announced in time"))
+		}
+	}
+}
+
+func (s *Stack) ready(ctx context.Context, name string, p *supervise.Process) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := p.WaitReady(ctx); err != nil {
+		return s.failed(name, err)
+	}
+	return nil
+}
+
+// failed adds the end of a process's log to its error: that is where the reason stands.
+func (s *Stack) failed(name string, err error) error {
+	text, readErr := os.ReadFile(s.log(name))
+	if readErr != nil || len(bytes.TrimSpace(text)) == 0 {
+		return err
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return fmt.Errorf("%w\n%s", err, strings.Join(lines[max(0, len(lines)-5):], "\n"))
+}
+
+// Stop ends all processes, the last started first, and removes sockets. State and logs stay.
+func (s *Stack) Stop() {
+	for i := len(s.procs) - 1; i >= 0; i-- {
+		s.procs[i].proc.Stop()
+	}
+	s.procs = nil
+	_ = os.Remove(s.socket())
+	if s.tmpDir != "" {
+		_ = os.RemoveAll(s.tmpDir)
+	}
+}
+
+// Processes lists the Stack's processes in the order of their start.
+func (s *Stack) Processes() []Process {
+	var out []Process
+	for _, n := range s.procs {
+		st := n.proc.Status()
+		out = append(out, Process{Name: n.name, PID: st.PID, Running: st.Running, Restarts: st.Restarts, Log: s.log(n.name)})
+	}
+	return out
+}
+
+// Client returns a client of the M/OC with the token of a role.
+func (s *Stack) Client(role mocapi.Role) *mocapi.Client {
+	return &mocapi.Client{BaseURL: s.URL, Token: s.Tokens[role]}
+}
