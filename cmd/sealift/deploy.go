@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sealift/internal/moc/mocapi"
+	"sealift/internal/owner"
+)
+
+// defaultDeployTime bounds `deploy --wait`: installing a large package takes its time, a device that never answers must not.
+const defaultDeployTime = 10 * time.Minute
+
+func newDeployCmd(a *app) *cobra.Command {
+	var f ownerFlags
+	var r owner.DeployRequest
+	cmd := &cobra.Command{
+		Use:   "deploy PACKAGE",
+		Short: "push a package and ask the M/OC for a confidential device to run it",
+		Long: `Push what may be public of a package, and ask the M/OC for a confidential resource. Then it is the owner's turn: verify, release. With
+--wait this command does both, when the owner's policy is satisfied, and ends when the application runs.
+Each step is printed to stderr as it happens.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := a.openOwner(f)
+			if err != nil {
+				return err
+			}
+			r.Package = args[0]
+			dep, err := o.Deploy(cmd.Context(), r)
+			if err != nil {
+				return a.explainRefusal(a.stderr, err)
+			}
+			return a.print(dep, func(w io.Writer) { writeDeployment(w, dep) })
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&r.Wait, "wait", false, "verify and release as well, and wait until the application runs")
+	cmd.Flags().StringVar(&r.Policy, "policy", "", "the owner's policy for --wait (default: default)")
+	cmd.Flags().StringVar(&r.Device, "device", "", "only on this device")
+	cmd.Flags().DurationVar(&r.Timeout, "timeout", defaultDeployTime, "give up after this time")
+	return cmd
+}
+
+func writeDeployment(w io.Writer, d *mocapi.Deployment) {
+	fmt.Fprintf(w, "%s  %s  mode %s  on %s (%s/%s)%s  %s\n", printable(d.ID), printable(d.App), printable(d.Mode), printable(d.Device),
+		printable(d.Hardware), printable(d.Instance), emulatedMark(d.Emulated), printable(string(d.State)))
+	if d.State == mocapi.StateRunning {
+		fmt.Fprintf(w, "sealift call %s asks it, sealift remove %s ends it\n", printable(d.App), printable(d.App))
+	} else {
+		fmt.Fprintf(w, "next: sealift verify %s, then sealift release %s\n", printable(d.App), printable(d.App))
+	}
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"sealift/internal/owner"
+)
+
+func newStatusCmd(a *app) *cobra.Command {
+	var f ownerFlags
+	cmd := &cobra.Command{
+		Use:   "status [DEPLOYMENT]",
+		Short: "show the owner's deployments, or one in detail",
+		Long: `Show what the owner knows and what the M/OC says of its deployments. Exit code 6 means that the two differ (drift), 3 that the
+M/OC does not answer. The M/OC's word is no proof: verify is.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := a.openOwner(f)
+			if err != nil {
+				return err
+			}
+			ref := ""
+			if len(args) == 1 {
+				ref = args[0]
+			}
+			list, err := o.Status(cmd.Context(), ref)
+			if err != nil {
+				return err
+			}
+			if err := a.print(list, func(w io.Writer) { writeStatus(w, list, ref != "") }); err != nil {
+				return err
+			}
+			return statusExit(list)
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+// statusExit makes drift and an absent M/OC the command's outcome, so that a script need not parse the text.
+func statusExit(list []*owner.Status) error {
+	var drifted, away []string
+	for _, s := range list {
+		if len(s.Drift) > 0 {
+			drifted = append(drifted, s.ID)
+		}
+		if s.Remote == nil {
+			away = append(away, s.ID)
+		}
+	}
+	switch {
+	case len(drifted) > 0:
+		return &exitError{code: exitDrift, err: fmt.Errorf("drift in %s", strings.Join(drifted, ", ")), hint: "sealift verify asks the TEE itself"}
+	case len(away) > 0 && list[0].Problem != nil:
+		return fmt.Errorf("the M/OC did not tell of %s: %w", strings.Join(away, ", "), list[0].Problem)
+	}
+	return nil
+}
+
+func writeStatus(w io.Writer, list []*owner.Status, detail bool) {
+	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(tw, "DEPLOYMENT\tAPP\tMODE\tSTATE\tAPPRAISED\tRELEASED\tWHERE")
+	for _, s := range list {
+		where := "-"
+		if s.Remote != nil {
+			where = printable(fmt.Sprintf("%s (%s/%s)%s", s.Remote.Device, s.Remote.Hardware, s.Remote.Instance, emulatedMark(s.Emulated)))
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, s.App, s.Mode, printable(s.State()), yes(s.Appraised != nil), yes(s.Released != nil), where)
+	}
+	tw.Flush()
+	for _, s := range list {
+		for _, d := range s.Drift {
+			fmt.Fprintf(w, "drift: %s: %s\n", s.ID, printable(d))
+		}
+		if s.Problem != nil {
+			fmt.Fprintf(w, "problem: %s: %s\n", s.ID, printable(s.Problem.Message))
+		}
+	}
+	if detail && len(list) == 1 && list[0].Remote != nil {
+		writeStatusDetail(w, list[0])
+	}
+}
+
+func writeStatusDetail(w io.Writer, s *owner.Status) {
+	fmt.Fprintln(w)
+	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	for i, p := range s.Remote.Plan {
+		when := "-"
+		if i < len(s.Remote.Trace) && s.Remote.Trace[i].Step.Step == p.Step {
+			when = s.Remote.Trace[i].Time.Local().Format("15:04:05.000")
+		}
+		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\n", i+1, printable(string(p.Step)), when, printable(p.What))
+	}
+	for _, c := range s.Remote.Installed {
+		fmt.Fprintf(tw, "installed\t%s\t%s\n", printable(c.Component), printable(c.Digest))
+	}
+	tw.Flush()
+	if st := s.Remote.InstanceStatus; st != nil && st.LastError != "" {
+		fmt.Fprintf(w, "the device says: %s\n", printable(st.LastError))
+	}
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
