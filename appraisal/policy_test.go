@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package appraisal_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"sealift/appraisal"
+	"sealift/evidence"
+)
+
+const goodPolicy = `{
+  "version": 1, "name": "mine", "production": false, "accept": "affirming", "hardware": ["trustzone"],
+  "anchors": [{"fingerprint": "1111111111111111111111111111111111111111111111111111111111111111", "emulated": true, "name": "EMULATED root"}],
+  "reference_values": [{"name": "AGENT", "digests": ["sha-256:2222222222222222222222222222222222222222222222222222222222222222"], "source": "build 7"}],
+  "config": {"digests": ["3333333333333333333333333333333333333333333333333333333333333333"], "source": "operator"},
+  "lifecycle": ["secured"],
+  "tas": [{"component": "tee/stats/ta", "digests": ["sha-256:4444444444444444444444444444444444444444444444444444444444444444"],
+    "min_sequence": 2, "signers": ["5555555555555555555555555555555555555555555555555555555555555555"], "source": "package"}],
+  "only_tas": true
+}`
+
+func TestParsePolicy(t *testing.T) {
+	p, err := appraisal.ParsePolicy([]byte(goodPolicy))
+	must(t, err)
+	if p.TAs[0].Component.String() != "tee/stats/ta" || p.TAs[0].MinSequence != 2 || p.Accept != appraisal.TierAffirming || !p.OnlyTAs {
+		t.Errorf("got %+v", p)
+	}
+	out, err := p.Marshal()
+	must(t, err)
+	again, err := appraisal.ParsePolicy(out)
+	must(t, err)
+	if again.Hash() != p.Hash() {
+		t.Error("white space changes the hash")
+	}
+	again.Name = "other"
+	if again.Hash() == p.Hash() {
+		t.Error("the name does not change the hash")
+	}
+}
+
+func TestParsePolicyRefuses(t *testing.T) {
+	swap := func(old, new string) string { return strings.Replace(goodPolicy, old, new, 1) }
+	for name, bad := range map[string]string{
+		"empty":                   "",
+		"null":                    "null",
+		"list":                    "[]",
+		"unknown member":          swap(`"only_tas"`, `"only_ta"`),
+		"member twice":            swap(`"production": false`, `"production": true, "production": false`),
+		"member in other case":    swap(`"production": false`, `"production": true, "PRODUCTION": false`),
+		"nested member twice":     swap(`"emulated": true`, `"emulated": false, "emulated": true`),
+		"trailing":                goodPolicy + "{}",
+		"version":                 swap(`"version": 1`, `"version": 2`),
+		"no accept":               swap(`"accept": "affirming", `, ""),
+		"accept none":             swap(`"affirming"`, `"none"`),
+		"accept contraindicated":  swap(`"affirming"`, `"contraindicated"`),
+		"accept unknown":          swap(`"affirming"`, `"sure"`),
+		"production and warning":  swap(`"production": false, "accept": "affirming"`, `"production": true, "accept": "warning"`),
+		"production and emulated": swap(`"production": false`, `"production": true`),
+		"hardware unknown":        swap(`"trustzone"`, `"emu:trustzone"`),
+		"no hardware":             swap(`["trustzone"]`, `[]`),
+		"no anchors":              swap(`"anchors": [{`, `"anchors": [], "x": [{`),
+		"fingerprint short":       swap(`"1111`, `"11`),
+		"fingerprint of zeros":    swap(strings.Repeat("1", 64), strings.Repeat("0", 64)),
+		"no AGENT":                swap(`"AGENT"`, `"BOOT"`),
+		"reference for CONFIG":    swap(`"AGENT"`, `"CONFIG"`),
+		"digest without name":     swap(`"sha-256:2222`, `"2222`),
+		"digest short":            swap(`"sha-256:2222`, `"sha-256:22`),
+		"digest in capitals":      swap(`"sha-256:2222`, `"sha-256:AA22`),
+		"digest algorithm":        swap(`"sha-256:2222`, `"md5:2222`),
+		"no digests":              swap(`["sha-256:`+strings.Repeat("2", 64)+`"]`, `[]`),
+		"config without digest":   swap(`["`+strings.Repeat("3", 64)+`"]`, `[]`),
+		"lifecycle":               swap(`["secured"]`, `["any"]`),
+		"TA without name":         swap(`"tee/stats/ta"`, `""`),
+		"TA without digest":       swap(`["sha-256:`+strings.Repeat("4", 64)+`"]`, `[]`),
+		"signer":                  swap(`"5555`, `"x`),
+		"number as text":          swap(`"min_sequence": 2`, `"min_sequence": "2"`),
+		"nested deeply":           swap(`"mine"`, strings.Repeat("[", 40)+strings.Repeat("]", 40)),
+		"huge":                    strings.Repeat(" ", 1<<21),
+	} {
+		if _, err := appraisal.ParsePolicy([]byte(bad)); !errors.Is(err, appraisal.ErrPolicy) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for n := range len(goodPolicy) {
+		if _, err := appraisal.ParsePolicy([]byte(goodPolicy[:n])); !errors.Is(err, appraisal.ErrPolicy) {
+			t.Fatalf("cut to %d bytes: %v", n, err)
+		}
+	}
+}
+
+func TestNewPolicy(t *testing.T) {
+	w := newWorld(t)
+	p := w.policy(t)
+	if !p.Anchors[0].Emulated || !strings.Contains(p.Anchors[0].Name, evidence.EmulatedMark) {
+		t.Errorf("anchor %+v", p.Anchors[0])
+	}
+	out, err := p.Marshal()
+	must(t, err)
+	back, err := appraisal.ParsePolicy(out)
+	must(t, err)
+	if back.Hash() != p.Hash() {
+		t.Error("read again, it differs")
+	}
+	_, err = appraisal.NewPolicy(appraisal.NewPolicyInput{Name: "p", Hardware: p.Hardware, Roots: []evidence.Anchor{w.pki.Anchor()},
+		AgentDigest: agentHash, Production: true})
+	if !errors.Is(err, appraisal.ErrPolicy) {
+		t.Errorf("a production policy over an emulated root: %v", err)
+	}
+}
+
+func TestResultJSON(t *testing.T) {
+	w := newWorld(t)
+	r := appraisal.Appraise(w.verified(t), w.policy(t), now, w.expect())
+	data, err := json.Marshal(r)
+	must(t, err)
+	var back appraisal.Result
+	must(t, json.Unmarshal(data, &back))
+	if !back.OK() || back.PolicyHash != r.PolicyHash || !bytes.Contains(data, []byte(`"status":"affirming"`)) {
+		t.Errorf("got %s", data)
+	}
+}
+
+func FuzzParsePolicy(f *testing.F) {
+	f.Add([]byte(goodPolicy))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, err := appraisal.ParsePolicy(data)
+		if err != nil {
+			return
+		}
+		out, err := p.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := appraisal.ParsePolicy(out)
+		if err != nil || again.Hash() != p.Hash() {
+			t.Fatalf("read again, it differs: %v", err)
+		}
+	})
+}

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package usecase_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"sealift/usecase"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s differs; run with -update and read the difference. Got:\n%s", path, got)
+	}
+}
+
+// all calls f for each of the 84 deployments.
+func all(t *testing.T, f func(*usecase.LoadPlan)) {
+	t.Helper()
+	n := 0
+	for _, m := range usecase.Modes() {
+		for _, c := range usecase.Cells() {
+			p, err := usecase.Plan(m, c.Instance, c.Hardware)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f(p)
+			n++
+		}
+	}
+	if n != 84 {
+		t.Errorf("%d deployments, want 84", n)
+	}
+}
+
+// One line for each of the 84 plans: steps, whose key, what waits for the release.
+func TestGoldenSequences(t *testing.T) {
+	var b bytes.Buffer
+	all(t, func(p *usecase.LoadPlan) {
+		fmt.Fprintf(&b, "%-9s %-20s case %d:", p.Mode, usecase.Cell{Instance: p.Instance, Hardware: p.Hardware}, p.DraftCase)
+		for _, s := range p.Steps {
+			fmt.Fprintf(&b, " %s", s.Step)
+			if s.EncryptedTo != "" {
+				fmt.Fprintf(&b, "[%s]", s.EncryptedTo)
+			}
+			if s.NeedsRelease {
+				b.WriteString("!")
+			}
+			if s.Trigger != "" {
+				fmt.Fprintf(&b, "(%s)", s.Trigger)
+			}
+		}
+		fmt.Fprintf(&b, " runnable=%v\n", p.Runnable)
+	})
+	golden(t, "sequences.txt", b.Bytes())
+}
+
+// The whole JSON form for each mode: others store it and compare with it.
+func TestGoldenJSON(t *testing.T) {
+	for _, m := range usecase.Modes() {
+		cell := usecase.Cell{Instance: usecase.Process, Hardware: usecase.TrustZone}
+		p, err := usecase.Plan(m, cell.Instance, cell.Hardware)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := json.MarshalIndent(p, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden(t, strings.NewReplacer("+", "_", ",", "-").Replace(string(m))+".json", append(data, '\n'))
+		var back usecase.LoadPlan
+		if err := json.Unmarshal(data, &back); err != nil || !reflect.DeepEqual(&back, p) {
+			t.Errorf("%s: read again, it differs: %v", m, err)
+		}
+	}
+}
+
+func TestGoldenText(t *testing.T) {
+	p, err := usecase.Plan(usecase.ModeUATAPD, usecase.Container, usecase.SGX)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := p.WriteText(&b); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "plan.txt", b.Bytes())
+}
+
+// The two principles of the use case hold in every plan.
+func TestPrinciples(t *testing.T) {
+	all(t, func(p *usecase.LoadPlan) {
+		name := fmt.Sprintf("%s on %s/%s", p.Mode, p.Hardware, p.Instance)
+		if p.Names()[0] != usecase.Admit {
+			t.Errorf("%s does not begin with admit", name)
+		}
+		attest := p.Index(usecase.Attest)
+		released := false
+		for i, s := range p.Steps {
+			if !slices.Contains(s.Carries, usecase.PD) {
+				continue
+			}
+			if i < attest || attest < 0 {
+				t.Errorf("%s: %s carries PD before attest", name, s.Step)
+			}
+			if s.From == "owner" && (s.EncryptedTo == "" || !s.NeedsRelease) {
+				t.Errorf("%s: %s carries PD without an attested key or a release", name, s.Step)
+			}
+			if !s.NeedsRelease && !released {
+				t.Errorf("%s: %s carries PD that nobody released", name, s.Step)
+			}
+			released = released || s.NeedsRelease
+		}
+		if !released {
+			t.Errorf("%s: no step releases the PD", name)
+		}
+		for _, r := range usecase.Roles() {
+			seen := p.SeenBy.Of(r, usecase.PD)
+			if !r.Trusted() && (seen.Has(usecase.SeesContent) || seen.Has(usecase.SeesHash)) {
+				t.Errorf("%s: %s sees %s of the PD", name, r, seen)
+			}
+		}
+		for _, c := range []usecase.Payload{usecase.UA, usecase.TA, usecase.PD} {
+			if moved := slices.ContainsFunc(p.Steps, func(s usecase.Step) bool { return slices.Contains(s.Carries, c) }); moved != p.Mode.Has(c) {
+				t.Errorf("%s: %s is moved: %v", name, c, moved)
+			}
+		}
+	})
+}
+
+// Where the TA travels with PD, the operator does not see the TA's code.
+func TestBundledTAIsHidden(t *testing.T) {
+	for _, m := range []usecase.Mode{usecase.ModeBundleTAPD, usecase.ModeBundleTAPDUA, usecase.ModeBundleUATAPD} {
+		p, err := usecase.Plan(m, usecase.Process, usecase.TrustZone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range []usecase.Role{usecase.RoleMOC, usecase.RoleTAM, usecase.RoleBroker} {
+			if p.SeenBy.Of(r, usecase.TA).Has(usecase.SeesContent) {
+				t.Errorf("%s: %s sees the TA", m, r)
+			}
+		}
+	}
+}
+
+func TestValid(t *testing.T) {
+	n := 0
+	for _, i := range usecase.Instances() {
+		for _, hw := range usecase.AllHardware() {
+			err := usecase.Valid(i, hw)
+			if err == nil {
+				n++
+				continue
+			}
+			var e *usecase.InvalidCellError
+			if !errors.As(err, &e) || !errors.Is(err, usecase.ErrInvalidCell) {
+				t.Fatalf("got %T", err)
+			}
+			if len(e.Nearest) == 0 || e.Nearest[0].Hardware != hw || e.Reason == "" || !strings.Contains(err.Error(), e.Nearest[0].String()) {
+				t.Errorf("got %v", err)
+			}
+			for _, c := range e.Nearest {
+				if usecase.Valid(c.Instance, c.Hardware) != nil {
+					t.Errorf("%s is named as valid", c)
+				}
+			}
+			if _, planErr := usecase.Plan(usecase.ModeTAPD, i, hw); !errors.Is(planErr, usecase.ErrInvalidCell) {
+				t.Errorf("planned: %v", planErr)
+			}
+			if err := usecase.Runnable(usecase.ModeTAPD, i, hw); !errors.Is(err, usecase.ErrInvalidCell) {
+				t.Errorf("runnable: %v", err)
+			}
+		}
+	}
+	if n != 12 || len(usecase.Cells()) != 12 {
+		t.Errorf("%d valid cells, want 12", n)
+	}
+}
+
+func TestNames(t *testing.T) {
+	for _, m := range usecase.Modes() {
+		if got, err := usecase.ParseMode(string(m)); err != nil || got != m {
+			t.Errorf("%s: %v", m, err)
+		}
+	}
+	for _, bad := range []string{"", "pd", "TA,PD", "ta, pd", "pd,ta", "ua,ta"} {
+		_, err := usecase.ParseMode(bad)
+		if !errors.Is(err, usecase.ErrUnknown) || !strings.Contains(err.Error(), "ua+ta+pd") {
+			t.Errorf("%q: %v", bad, err)
+		}
+		if _, err := usecase.Plan(usecase.Mode(bad), usecase.Process, usecase.TrustZone); !errors.Is(err, usecase.ErrUnknown) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	if _, err := usecase.ParseInstance("pod"); !errors.Is(err, usecase.ErrUnknown) {
+		t.Error(err)
+	}
+	if _, err := usecase.ParseHardware("emu:trustzone"); !errors.Is(err, usecase.ErrUnknown) {
+		t.Error(err)
+	}
+	if err := usecase.Valid("pod", usecase.CCA); !errors.Is(err, usecase.ErrUnknown) {
+		t.Error(err)
+	}
+	if err := usecase.Valid(usecase.VM, "z"); !errors.Is(err, usecase.ErrUnknown) {
+		t.Error(err)
+	}
+}
+
+func TestRunnable(t *testing.T) {
+	n := 0
+	all(t, func(p *usecase.LoadPlan) {
+		err := usecase.Runnable(p.Mode, p.Instance, p.Hardware)
+		if (err == nil) != p.Runnable || (p.Reason == "") != p.Runnable {
+			t.Errorf("%s: %v, plan says %v %q", p.Mode, err, p.Runnable, p.Reason)
+		}
+		if err == nil {
+			n++
+		} else if !errors.Is(err, usecase.ErrNotRunnable) {
+			t.Errorf("got %v", err)
+		}
+	})
+	if n != 4 {
+		t.Errorf("%d deployments run, want 4", n)
+	}
+}
+
+func TestPackages(t *testing.T) {
+	if got := usecase.ModeBundleTAPDUA.Packages(); !reflect.DeepEqual(got, [][]usecase.Payload{{"ta", "pd"}, {"ua"}}) {
+		t.Errorf("got %v", got)
+	}
+	if usecase.ModeUATAPD.Bundled() || !usecase.ModeBundleUAPD.Bundled() || usecase.ModeBundleUATA.Bundled() {
+		t.Error("Bundled is wrong")
+	}
+}
+
+func TestSightJSON(t *testing.T) {
+	var s usecase.Sight
+	if err := json.Unmarshal([]byte(`["name","content"]`), &s); err != nil || s != usecase.SeesName|usecase.SeesContent {
+		t.Errorf("got %s %v", s, err)
+	}
+	if err := json.Unmarshal([]byte(`["smell"]`), &s); !errors.Is(err, usecase.ErrUnknown) {
+		t.Errorf("got %v", err)
+	}
+}
