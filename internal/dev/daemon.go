@@ -253,16 +253,16 @@ func writeState(dir string, st State) error {
 
 // Purge deletes the folder of a daemon that does not run. It refuses a folder that is not one.
 func Purge(dir string) error {
-	lock, err := acquire(dir)
-	if errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
+	if _, err := os.Stat(filepath.Join(dir, "emulator")); err != nil {
+		return fmt.Errorf("%s does not hold the state of a dev device: %w", dir, err)
+	}
+	lock, err := acquire(dir)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	if _, err := os.Stat(filepath.Join(dir, "emulator")); err != nil {
-		return fmt.Errorf("%s does not hold the state of a dev device: %w", dir, err)
-	}
 	return os.RemoveAll(dir)
 }
