@@ -86,4 +86,3 @@ func (a *app) explainRefusal(w io.Writer, err error) error {
 	}
 	return err
 }
-
