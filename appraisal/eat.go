@@ -12,11 +12,12 @@ import (
 	"sealift/cose"
 	"sealift/evidence"
 	"sealift/suit"
+	"sealift/teep"
 )
 
 // TEEPProfile is the eat_profile of an Attestation Result for TEEP (draft-ietf-teep-protocol section 5). The draft has
 // no number yet; the placeholder is what all implementations use.
-const TEEPProfile = "urn:ietf:rfc:rfcXXXX"
+const TEEPProfile = teep.EATProfile
 
 // MediaTypeResult is the media type of an issued result; RFC 9782 wants the profile quoted.
 const MediaTypeResult = `application/eat+cwt; eat_profile="` + TEEPProfile + `"`

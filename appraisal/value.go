@@ -102,7 +102,7 @@ func (d *Digest) UnmarshalText(text []byte) error {
 	name, digits, _ := strings.Cut(string(text), ":")
 	b, err := hex.DecodeString(digits)
 	if err != nil || strings.ToLower(digits) != digits {
-		return fmt.Errorf("%w: %q is not name:hexadecimal, as in sha-256:00ff...", ErrPolicy, text)
+		return fmt.Errorf("%w: %q is not of the form sha-256:hexadecimal", ErrPolicy, text)
 	}
 	if alg, known := digestAlgs[name]; known {
 		d.Digest = suit.Digest{Alg: alg, Bytes: b}
