@@ -34,8 +34,7 @@ func (p *PKI) NewDevice(rand io.Reader, name string) (*Device, error) {
 	return &Device{IAK: iak, Chain: chain, InstanceID: id, SignerID: p.SignerID(), Hardware: p.Hardware}, nil
 }
 
-// ImplementationID names the emulated hardware assembly; all devices of one architecture share it. The Agent's claims
-// carry it as hwmodel.
+// ImplementationID names the emulated hardware assembly; all devices of one architecture share it.
 func ImplementationID(hw evidence.Hardware) [32]byte {
 	return sha256.Sum256([]byte("sealift " + hw.BindingName(true)))
 }
