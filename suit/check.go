@@ -7,11 +7,23 @@ import (
 	"fmt"
 )
 
+// Rule classifies what a RuleError is about.
+type Rule int
+
+// Rules.
+const (
+	RuleStart       Rule = iota + 1 // set-component-index comes first
+	RuleNoComponent                 // a component index does not exist
+	RuleShared                      // not allowed in the shared sequence
+	RuleSoftFailure                 // soft-failure outside try-each and run-sequence
+)
+
 // RuleError is one place where a manifest breaks a rule about command sequences. It is an ErrRule.
 type RuleError struct {
 	Section Member // MemberCommon for the shared sequence
-	Offset  int    // of the command in its (perhaps nested) sequence
+	Offset  int    // of the command in its section
 	Command CommandCode
+	Code    Rule
 	Rule    string
 }
 
@@ -54,7 +66,7 @@ func (m *Manifest) checkStart(section Member, seq Sequence, components int) erro
 	if components <= 1 || first == CodeSetComponentIndex || first == CodeOverrideMultiple {
 		return nil
 	}
-	return &RuleError{section, seq[0].Offset, first, "a sequence over several components begins with set-component-index"}
+	return &RuleError{section, seq[0].Offset, first, RuleStart, "a sequence over several components begins with set-component-index"}
 }
 
 type checker struct {
@@ -63,8 +75,8 @@ type checker struct {
 	errs    []error
 }
 
-func (c *checker) fail(cmd *Command, rule string) {
-	c.errs = append(c.errs, &RuleError{c.section, cmd.Offset, cmd.Code, rule})
+func (c *checker) fail(cmd *Command, code Rule, rule string) {
+	c.errs = append(c.errs, &RuleError{c.section, cmd.Offset, cmd.Code, code, rule})
 }
 
 func (c *checker) sequence(seq Sequence, nested bool) {
@@ -75,7 +87,7 @@ func (c *checker) sequence(seq Sequence, nested bool) {
 		}
 		for _, n := range cmd.Index.List {
 			if !c.valid[n] {
-				c.fail(cmd, fmt.Sprintf("there is no component %d", n))
+				c.fail(cmd, RuleNoComponent, fmt.Sprintf("there is no component %d", n))
 			}
 		}
 		c.params(cmd, nested)
@@ -90,23 +102,23 @@ func (c *checker) sequence(seq Sequence, nested bool) {
 // nothing custom (suit-manifest section 8.4.6).
 func (c *checker) shared(cmd *Command) {
 	if cmd.Code.Known() && !commands[cmd.Code].shared {
-		c.fail(cmd, "not allowed in the shared sequence")
+		c.fail(cmd, RuleShared, "not allowed in the shared sequence")
 	}
 	if !cmd.Code.Known() && cmd.Code < 0 {
-		c.fail(cmd, "no custom commands in the shared sequence")
+		c.fail(cmd, RuleShared, "no custom commands in the shared sequence")
 	}
 	for p := range cmd.Params {
 		if p < 0 {
-			c.fail(cmd, "no custom parameters in the shared sequence")
+			c.fail(cmd, RuleShared, "no custom parameters in the shared sequence")
 		}
 	}
 }
 
 func (c *checker) params(cmd *Command, nested bool) {
 	if _, ok := cmd.Params[ParamSoftFailure]; ok && !nested {
-		c.fail(cmd, "soft-failure is for try-each and run-sequence only")
+		c.fail(cmd, RuleSoftFailure, "soft-failure is for try-each and run-sequence only")
 	}
 	if src, ok := cmd.Params.Uint(ParamSource); ok && !c.valid[int(src)] {
-		c.fail(cmd, fmt.Sprintf("there is no source component %d", src))
+		c.fail(cmd, RuleNoComponent, fmt.Sprintf("there is no source component %d", src))
 	}
 }

@@ -7,8 +7,8 @@ import "sealift/cose"
 // Command is one condition or directive with its argument. Which of the argument fields counts follows from Code.
 type Command struct {
 	Code CommandCode
-	// Offset is the position of the code in the encoded sequence; reports name commands by it (suit-report section
-	// 4.2). A Builder sets it when it encodes.
+	// Offset is the position of the code in the encoded section, also for nested commands; reports name commands by it
+	// (suit-report section 4.2). The parser sets it, the encoder ignores it.
 	Offset int
 	// Policy is the reporting policy of conditions and of most directives.
 	Policy Policy

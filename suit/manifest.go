@@ -199,7 +199,7 @@ func (m *Manifest) member(label Member, item cose.RawMessage, budget *parseBudge
 	case MemberCoSWID:
 		m.CoSWID, err = wellFormed(content)
 	default:
-		*m.section(label), err = budget.sequence(content, 0)
+		*m.section(label), err = budget.sequence(content, 0, 0)
 	}
 	return err
 }
@@ -246,7 +246,7 @@ func (m *Manifest) common(content []byte, budget *parseBudget) error {
 		case commonShared:
 			var seq []byte
 			if seq, err = bstr(item); err == nil {
-				m.Shared, err = budget.sequence(seq, 0)
+				m.Shared, err = budget.sequence(seq, 0, 0)
 			}
 		default:
 			err = fmt.Errorf("%w: common member %d", ErrMalformed, label)

@@ -21,10 +21,11 @@ type parseBudget struct{ commands int }
 
 // ParseSequence decodes a SUIT_Command_Sequence.
 func ParseSequence(data []byte) (Sequence, error) {
-	return (&parseBudget{}).sequence(data, 0)
+	return (&parseBudget{}).sequence(data, 0, 0)
 }
 
-func (b *parseBudget) sequence(data []byte, depth int) (Sequence, error) {
+// sequence decodes the commands of a sequence that begins base bytes into the content of its section.
+func (b *parseBudget) sequence(data []byte, depth, base int) (Sequence, error) {
 	if depth > MaxNesting {
 		return nil, fmt.Errorf("%w: sequences nested deeper than %d", ErrMalformed, MaxNesting)
 	}
@@ -38,13 +39,13 @@ func (b *parseBudget) sequence(data []byte, depth int) (Sequence, error) {
 	if b.commands += len(items) / 2; b.commands > MaxCommands {
 		return nil, fmt.Errorf("%w: more than %d commands", ErrMalformed, MaxCommands)
 	}
-	offset := len(data)
+	offset := base + len(data)
 	for _, item := range items {
 		offset -= len(item)
 	}
 	seq := make(Sequence, 0, len(items)/2)
 	for i := 0; i < len(items); i += 2 {
-		cmd, err := b.command(items[i], items[i+1], depth)
+		cmd, err := b.command(items[i], items[i+1], depth, offset+len(items[i]))
 		if err != nil {
 			return nil, fmt.Errorf("command at offset %d: %w", offset, err)
 		}
@@ -55,7 +56,7 @@ func (b *parseBudget) sequence(data []byte, depth int) (Sequence, error) {
 	return seq, nil
 }
 
-func (b *parseBudget) command(code, arg cose.RawMessage, depth int) (cmd Command, err error) {
+func (b *parseBudget) command(code, arg cose.RawMessage, depth, argAt int) (cmd Command, err error) {
 	var n int64
 	if err := cose.Unmarshal(code, &n); err != nil {
 		return cmd, fmt.Errorf("%w: command code: %w", ErrMalformed, err)
@@ -71,11 +72,11 @@ func (b *parseBudget) command(code, arg cose.RawMessage, depth int) (cmd Command
 			err = fmt.Errorf("%w: %v without parameters", ErrMalformed, cmd.Code)
 		}
 	case argTryEach:
-		err = b.tryEach(&cmd, arg, depth)
+		err = b.tryEach(&cmd, arg, depth, argAt)
 	case argSequence:
 		var content []byte
 		if content, err = bstr(arg); err == nil {
-			cmd.Sequence, err = b.sequence(content, depth+1)
+			cmd.Sequence, err = b.sequence(content, depth+1, argAt+len(arg)-len(content))
 		}
 	default:
 		cmd.Raw = arg
@@ -116,10 +117,14 @@ func (x *Index) parse(arg cose.RawMessage) error {
 }
 
 // tryEach decodes [2* bstr .cbor SUIT_Command_Sequence, ?nil]; nil anywhere but last is refused.
-func (b *parseBudget) tryEach(cmd *Command, arg cose.RawMessage, depth int) error {
+func (b *parseBudget) tryEach(cmd *Command, arg cose.RawMessage, depth, argAt int) error {
 	var items []cose.RawMessage
 	if err := cose.Unmarshal(arg, &items); err != nil {
 		return fmt.Errorf("%w: try-each: %w", ErrMalformed, err)
+	}
+	at := argAt + len(arg)
+	for _, item := range items {
+		at -= len(item)
 	}
 	if n := len(items); n > 0 && len(items[n-1]) == 1 && items[n-1][0] == 0xf6 { // nil
 		cmd.OrNothing = true
@@ -133,22 +138,22 @@ func (b *parseBudget) tryEach(cmd *Command, arg cose.RawMessage, depth int) erro
 		if err != nil {
 			return err
 		}
-		seq, err := b.sequence(content, depth+1)
+		seq, err := b.sequence(content, depth+1, at+len(item)-len(content))
 		if err != nil {
 			return err
 		}
+		at += len(item)
 		cmd.Alternatives = append(cmd.Alternatives, seq)
 	}
 	return nil
 }
 
-// Marshal encodes the sequence and sets the Offset of each command.
+// Marshal encodes the sequence.
 func (s Sequence) Marshal() ([]byte, error) {
 	if len(s) == 0 {
 		return nil, fmt.Errorf("%w: empty command sequence", ErrMalformed)
 	}
 	items := make([]cose.RawMessage, 0, 2*len(s))
-	length := 0
 	for i := range s {
 		arg, err := s[i].argument()
 		if err != nil {
@@ -158,18 +163,9 @@ func (s Sequence) Marshal() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		s[i].Offset = length
-		length += len(code) + len(arg)
 		items = append(items, code, arg)
 	}
-	data, err := cose.Marshal(items)
-	if err != nil {
-		return nil, err
-	}
-	for i := range s {
-		s[i].Offset += len(data) - length
-	}
-	return data, nil
+	return cose.Marshal(items)
 }
 
 func (c *Command) argument() (cose.RawMessage, error) {

@@ -20,6 +20,8 @@ func ClassID(vendor uuid.UUID, info string) uuid.UUID { return uuid.NewSHA1(vend
 
 // UUID returns the UUID that stands for the enterprise number, for deriving class identifiers.
 func (p PEN) UUID() uuid.UUID {
-	encoded := append([]byte{0xd8, TagPEN}, byteString(p)...)
-	return uuid.NewSHA1(penNamespace, encoded)
+	return uuid.NewSHA1(penNamespace, p.Encode())
 }
+
+// Encode returns the encoded item, tag 112 included: the form in which a device states such an identity.
+func (p PEN) Encode() []byte { return append([]byte{0xd8, TagPEN}, byteString(p)...) }

@@ -20,6 +20,9 @@ type Error struct {
 	Index     int              // of the current component
 	Component suit.ComponentID // nil if no command ran
 	Err       error
+
+	condition bool        // a condition failed: may be soft
+	measured  suit.Params // what the command found
 }
 
 // Error prints the place, the reason and the cause.

@@ -58,8 +58,8 @@ type Ran struct {
 	Manifest *suit.Verified
 	// Name identifies the manifest: its manifest-component-id, or the identifier its dependent gave it.
 	Name suit.ComponentID
-	// Root is false for dependencies.
-	Root bool
+	// Root is false for dependencies. Stored says that the manifest came out of Platform.Dependency.
+	Root, Stored bool
 	// Components are those the manifest lists and did not unlink in this run, in its order: what it holds references to.
 	Components []suit.ComponentID
 	// Dependencies are the names of the manifests it depends on.

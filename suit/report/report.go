@@ -211,7 +211,7 @@ func (r *Record) parse(data []byte) error {
 }
 
 // MarshalCBOR encodes the map {0: component-id, + parameters}. TEEP's tc-list carries it too.
-func (p *SystemProperty) MarshalCBOR() ([]byte, error) {
+func (p SystemProperty) MarshalCBOR() ([]byte, error) {
 	params, err := p.Params.MarshalCBOR()
 	if err != nil {
 		return nil, err

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package processor
+
+import (
+	"maps"
+	"slices"
+
+	"sealift/cose"
+	"sealift/suit"
+	"sealift/suit/report"
+)
+
+// handler runs one command: either once for the scope, or once for each current component.
+type handler struct {
+	scope     func(s *scope, cmd *suit.Command, position int) error
+	component func(s *scope, cmd *suit.Command, c *component) error
+	// available asks the platform; nil means always.
+	available func(p Platform) bool
+	// only limits the command to sections; nil means all.
+	only []suit.Member
+}
+
+// handlers is the one table of what this processor can do. It is filled in init because handlers run sequences, which
+// look commands up in the table.
+var handlers map[suit.CommandCode]handler
+
+func init() {
+	handlers = map[suit.CommandCode]handler{
+		suit.CodeSetComponentIndex:  {scope: setComponentIndex},
+		suit.CodeOverrideParameters: {scope: overrideParameters},
+		suit.CodeSetParameters:      {scope: setParameters},
+
+		suit.CodeVendorIdentifier:    {component: vendorIdentifier},
+		suit.CodeClassIdentifier:     {component: classIdentifier},
+		suit.CodeDeviceIdentifier:    {component: deviceIdentifier},
+		suit.CodeImageMatch:          {component: imageMatch},
+		suit.CodeComponentSlot:       {component: componentSlot, available: hasSlots},
+		suit.CodeCheckContent:        {component: checkContent},
+		suit.CodeDependencyIntegrity: {component: dependencyIntegrity},
+		suit.CodeIsDependency:        {component: isDependency},
+		suit.CodeAbort:               {component: abort},
+
+		suit.CodeTryEach:           {component: tryEach},
+		suit.CodeRunSequence:       {component: runSequence},
+		suit.CodeProcessDependency: {component: processDependency},
+		suit.CodeWrite:             {component: write},
+		suit.CodeFetch:             {component: fetch},
+		suit.CodeCopy:              {component: copyComponent},
+		suit.CodeSwap:              {component: swap, available: canSwap},
+		suit.CodeUnlink:            {component: unlink},
+		// Installing is not starting: invoke is refused outside the section that is for it.
+		suit.CodeInvoke: {component: invoke, only: []suit.Member{suit.MemberInvoke}},
+	}
+}
+
+// supportedParams are the parameters that handlers interpret.
+var supportedParams = []suit.Param{
+	suit.ParamVendorID, suit.ParamClassID, suit.ParamDigest, suit.ParamComponentSlot, suit.ParamStrictOrder,
+	suit.ParamSoftFailure, suit.ParamSize, suit.ParamContent, suit.ParamEncryptionInfo, suit.ParamURI, suit.ParamSource,
+	suit.ParamInvokeArgs, suit.ParamDeviceID,
+}
+
+func hasSlots(p Platform) bool { _, ok := p.(Slotter); return ok }
+func canSwap(p Platform) bool  { _, ok := p.(Swapper); return ok }
+
+func (h handler) supported(p Platform) bool {
+	return (h.scope != nil || h.component != nil) && (h.available == nil || h.available(p))
+}
+
+// Capabilities returns the processor's part of a SUIT_Capability_Report; the caller adds the components.
+func (p *Processor) Capabilities() *report.Capabilities {
+	c := &report.Capabilities{Components: []report.ComponentCapability{}}
+	for _, code := range slices.Sorted(maps.Keys(handlers)) {
+		if handlers[code].supported(p.platform) {
+			c.Commands = append(c.Commands, int64(code))
+		}
+	}
+	for _, param := range supportedParams {
+		c.Params = append(c.Params, int64(param))
+	}
+	algs := []cose.Algorithm{
+		cose.AlgSHA256, cose.AlgESP256, cose.AlgEd25519, cose.AlgHMAC256, cose.AlgECDHESA128KW, cose.AlgA128KW, cose.AlgA128GCM,
+		cose.AlgA128CTR,
+	}
+	for _, alg := range algs {
+		c.Algorithms = append(c.Algorithms, int64(alg))
+	}
+	return c
+}

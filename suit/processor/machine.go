@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package processor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"sealift/suit"
+	"sealift/suit/report"
+)
+
+// machine is the state of one run.
+type machine struct {
+	ctx      context.Context
+	platform Platform
+	options  Options
+	out      *Outcome
+	root     *frame
+
+	commands  int   // executed so far
+	written   int64 // bytes so far
+	manifests int   // admitted so far
+
+	// Keyed by the printed component identifier, so that a dependent and its dependency share the parameters of a
+	// component that both list (suit-trust-domains section 5.4.1). The maps inside are never changed in place.
+	params map[string]suit.Params
+	// fetched holds envelopes of dependencies that this run fetched.
+	fetched map[string][]byte
+	// digests were computed while writing a component in this run; matched components passed image-match since.
+	digests map[string]suit.Digest
+	matched map[string]bool
+	// unauthenticated components were decrypted by a cipher that does not authenticate and are not matched yet.
+	unauthenticated map[string]bool
+	touched         map[string]int // index into out.Touched
+}
+
+func newMachine(ctx context.Context, p *Processor) *machine {
+	return &machine{
+		ctx: ctx, platform: p.platform, options: p.options,
+		out:             &Outcome{Report: &report.Report{}},
+		params:          map[string]suit.Params{},
+		fetched:         map[string][]byte{},
+		digests:         map[string]suit.Digest{},
+		matched:         map[string]bool{},
+		unauthenticated: map[string]bool{},
+		touched:         map[string]int{},
+	}
+}
+
+// frame is one manifest of a run.
+type frame struct {
+	machine  *machine
+	manifest *suit.Verified
+	name     suit.ComponentID // under which it is stored
+	path     []uint64         // dependency indices from the root
+	parent   *frame
+	stored   bool // came out of Platform.Dependency
+
+	dependencies map[int]*frame // whose integrity was checked in this run
+	processed    map[int]bool   // in the section that runs now
+	unlinked     map[string]bool
+}
+
+// scope is one command sequence that runs: the shared sequence, a section, an alternative, a run-sequence.
+type scope struct {
+	frame   *frame
+	section suit.Member
+	nesting nesting
+	current []int // component indices
+	soft    bool  // parameter soft-failure
+	strict  bool  // parameter strict-order
+	// sources and targets so far, while strict is false
+	sources, targets map[int]bool
+}
+
+type nesting int
+
+const (
+	atTop nesting = iota
+	inAlternative
+	inRunSequence
+)
+
+// runSection runs the shared sequence and then the section (suit-manifest section 6.4). A manifest without the section
+// has nothing to do in it; a section that was severed and is not at hand cannot be skipped.
+func (f *frame) runSection(label suit.Member) error {
+	seq, ok := f.manifest.Section(label)
+	if !ok {
+		if _, severed := f.manifest.Missing[label]; severed {
+			return &Error{Reason: report.ReasonSeveringUnsupported, Manifest: f.path, Section: label, Err: suit.ErrSevered}
+		}
+		return nil
+	}
+	f.processed = map[int]bool{}
+	if shared, ok := f.manifest.Section(suit.MemberCommon); ok {
+		if err := f.newScope(suit.MemberCommon).run(shared); err != nil {
+			return err
+		}
+	}
+	if err := f.newScope(label).run(seq); err != nil {
+		return err
+	}
+	return f.lockstep(label)
+}
+
+// lockstep: at the end of each section every dependency that has the section was processed (suit-trust-domains 5.3).
+func (f *frame) lockstep(label suit.Member) error {
+	if f.machine.options.LenientDependencies {
+		return nil
+	}
+	for index, child := range f.dependencies {
+		if _, has := child.manifest.Section(label); has && !f.processed[index] {
+			return &Error{Reason: report.ReasonOperationFailed, Manifest: f.path, Section: label, Err: fmt.Errorf(
+				"%w %d has this section and was not processed", ErrDependency, index)}
+		}
+	}
+	return nil
+}
+
+func (f *frame) newScope(section suit.Member) *scope {
+	s := &scope{frame: f, section: section, strict: true}
+	if indices := f.manifest.Indices(); len(indices) == 1 {
+		s.current = indices // the only case in which set-component-index may be left out
+	}
+	return s
+}
+
+// nested returns the scope of a sequence inside s for one component.
+func (s *scope) nested(kind nesting, index int) *scope {
+	return &scope{
+		frame: s.frame, section: s.section, nesting: kind, current: []int{index}, soft: kind == inAlternative, strict: s.strict,
+	}
+}
+
+func (s *scope) run(seq suit.Sequence) error {
+	for i := range seq {
+		if err := s.command(&seq[i], i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// command runs one command for each current component, in order.
+func (s *scope) command(cmd *suit.Command, position int) error {
+	h := handlers[cmd.Code]
+	if h.scope != nil {
+		if err := s.count(cmd, -1); err != nil {
+			return err
+		}
+		return s.located(cmd, -1, h.scope(s, cmd, position))
+	}
+	for _, index := range slices.Clone(s.current) {
+		if err := s.count(cmd, index); err != nil {
+			return err
+		}
+		c := s.component(index)
+		err := s.located(cmd, index, h.component(s, cmd, c))
+		s.record(cmd, c, err)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// count ends runs that were cancelled or execute too much.
+func (s *scope) count(cmd *suit.Command, index int) error {
+	m := s.frame.machine
+	if err := m.ctx.Err(); err != nil {
+		return s.located(cmd, index, err)
+	}
+	if m.commands++; m.commands > m.options.Limits.Commands {
+		return s.located(cmd, index, fmt.Errorf("%w: more than %d commands", ErrLimit, m.options.Limits.Commands))
+	}
+	return nil
+}
+
+// located makes an *Error out of a handler's error. One that a nested command located already keeps its place.
+func (s *scope) located(cmd *suit.Command, index int, err error) error {
+	if err == nil {
+		return nil
+	}
+	var e *Error
+	if errors.As(err, &e) && e.Section != 0 {
+		return e
+	}
+	e = &Error{Reason: report.ReasonOperationFailed, Err: err}
+	var inner *Error
+	if errors.As(err, &inner) {
+		*e = *inner
+	}
+	e.Manifest, e.Section, e.Offset, e.Command = s.frame.path, s.section, cmd.Offset, cmd.Code
+	if index >= 0 {
+		e.Index = index
+		e.Component, _, _ = s.frame.manifest.Component(index)
+	}
+	return e
+}
+
+// component is the current component of a command.
+type component struct {
+	index      int
+	id         suit.ComponentID
+	key        string
+	dependency bool
+	measured   suit.Params // what the command found, for its record
+}
+
+func (s *scope) component(index int) *component {
+	id, dependency, _ := s.frame.manifest.Component(index)
+	return &component{index: index, id: id, key: id.String(), dependency: dependency}
+}
+
+// params returns the parameters of a component.
+func (s *scope) params(c *component) suit.Params { return s.frame.machine.params[c.key] }
+
+// record writes a record where the command's reporting policy asks for it (suit-manifest section 8.4.7).
+func (s *scope) record(cmd *suit.Command, c *component, err error) {
+	want := suit.RecordOnSuccess
+	if err != nil {
+		want = suit.RecordOnFailure
+		var e *Error
+		if errors.As(err, &e) && e.measured == nil {
+			e.measured = c.measured
+		}
+	}
+	if cmd.Policy&want == 0 {
+		return
+	}
+	r := s.frame.machine.out.Report
+	r.Items = append(r.Items, &report.Record{
+		Manifest: slices.Clone(s.frame.path), Section: s.section, Offset: uint64(cmd.Offset), Component: uint64(c.index),
+		Properties: c.measured,
+	})
+}
+
+// snapshot and restore let a failed alternative leave no parameters behind.
+func (m *machine) snapshot() map[string]suit.Params        { return maps.Clone(m.params) }
+func (m *machine) restore(snapshot map[string]suit.Params) { m.params = snapshot }
