@@ -81,7 +81,7 @@ type wireResult struct {
 	Accept    int8                     `cbor:"-70005,keyasint"`
 }
 
-// wireCnf holds a confirmation: kid (RFC 9528 registry, 3), a whole COSE_Key (RFC 8747, 1) or its thumbprint (RFC 9679,
+// wireCnf holds a confirmation: kid (RFC 8747, 3), a whole COSE_Key (RFC 8747, 1) or its thumbprint (RFC 9679,
 // 5). All three are read, kid is written.
 type wireCnf struct {
 	Key cose.RawMessage `cbor:"1,keyasint,omitempty"`

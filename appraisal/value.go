@@ -113,7 +113,7 @@ func (d *Digest) UnmarshalText(text []byte) error {
 
 var digestAlgs = map[string]cose.Algorithm{"sha-256": suit.AlgSHA256, "sha-384": suit.AlgSHA384, "sha-512": suit.AlgSHA512}
 
-// lifecycleNames are the lifecycle states that a policy can accept. RFC 9783 section 4.3.1: a verifier can trust the
+// lifecycleNames are the lifecycle states that a policy can accept. RFC 9783 section 4: a verifier can trust the
 // root of trust in these two states only.
 var lifecycleNames = map[string]psa.Lifecycle{
 	"secured":           psa.LifecycleSecured,

@@ -12,7 +12,7 @@ import (
 // Media types of a bundle and its records.
 const (
 	MediaType       = "application/cmw+cbor"                                                 // the bundle: RFC 9999
-	MediaTypePSA    = `application/eat+cwt; eat_profile="tag:psacertified.org,2023:psa#tfm"` // RFC 9783 section 8
+	MediaTypePSA    = `application/eat+cwt; eat_profile="tag:psacertified.org,2023:psa#tfm"` // RFC 9783
 	MediaTypePSAOld = "application/psa-attestation-token"                                    // the profiles before RFC 9783
 	mediaTypeX509   = "application/cose-x509; usage=chain"                                   // RFC 9360 section 3
 	mediaTypeClaims = "application/eat-ucs+cbor"                                             // RFC 9782
@@ -22,7 +22,7 @@ const (
 	maxCertificates = 8
 )
 
-// Conceptual message indicators, RFC 9999 section 3.1.
+// Conceptual message indicators, RFC 9999.
 const (
 	indEndorsements = 1 << 1
 	indEvidence     = 1 << 2

@@ -40,7 +40,7 @@ func labelsOf(profile string) (labels, bool) {
 	return labels{}, false
 }
 
-// label 3 is reserved (RFC 9783 section 4.4.1).
+// label 3 is reserved (RFC 9783 section 4).
 type wireComponent struct {
 	Type        string `cbor:"1,keyasint,omitempty"`
 	Value       []byte `cbor:"2,keyasint,omitempty"`

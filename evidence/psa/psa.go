@@ -4,7 +4,7 @@
 // is what a TrustZone device signs with its Initial Attestation Key (RFC 9783).
 //
 // A token is a CBOR map of claims in a COSE_Sign1 (tag 18). Three profiles are known: the one of RFC 9783 and two older
-// ones that devices in the field still sign (RFC 9783 section 5.1). They say the same with different labels:
+// ones that devices in the field still sign (RFC 9783 section 5). They say the same with different labels:
 //
 //	tag:psacertified.org,2023:psa#tfm   labels 10, 256, 265, 268, 2394..2400
 //	http://arm.com/psa/2.0.0            the same, but the boot seed is 2397
@@ -46,7 +46,7 @@ var (
 // maxToken bounds a token. Real ones have 300 to 600 bytes.
 const maxToken = 64 << 10
 
-// Lifecycle is the security lifecycle state: the major state in the upper byte (RFC 9783 section 4.3.1).
+// Lifecycle is the security lifecycle state: the major state in the upper byte (RFC 9783 section 4).
 type Lifecycle uint16
 
 // Major states.
@@ -134,7 +134,7 @@ type Verified struct {
 func (m *Message) TokenInsecure() *Token { return m.token }
 
 // InstanceID returns the instance ID that belongs to an Initial Attestation Key: 0x01 (RAND, RFC 9711 section 4.2.1.1)
-// and the SHA-256 of the public key as an uncompressed point. RFC 9783 section 4.2.1 leaves the derivation open.
+// and the SHA-256 of the public key as an uncompressed point. RFC 9783 section 4 leaves the derivation open.
 func InstanceID(iak crypto.PublicKey) ([33]byte, error) {
 	var id [33]byte
 	pub, ok := iak.(*ecdsa.PublicKey)
