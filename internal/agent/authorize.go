@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"sealift/cose"
+	"sealift/internal/agentconfig"
+	"sealift/suit"
+)
+
+// Errors of authorisation.
+var (
+	errUnauthorised = errors.New("agent: the signer may not write this component")
+	errBinding      = errors.New("agent: the manifest does not bind the data to one TA")
+	errWayOut       = errors.New("agent: only components addressed to the REE leave the TEE")
+)
+
+// validID checks the shape [class, app, name] of a component identifier: the names become file names in TAs' folders.
+func validID(id suit.ComponentID) bool {
+	if len(id) != 3 || !agentconfig.ValidName(string(id[1])) || !agentconfig.ValidName(string(id[2])) {
+		return false
+	}
+	return slices.Contains([]string{classREE, classTEE, classPD, classStaged, classManifest}, string(id[0]))
+}
+
+// authorize is the access control list (suit-manifest section 10, suit-trust-domains security considerations): an owner of
+// the measured configuration writes the components of its own application, by whatever manifest.
+func (a *Agent) authorize(signer *cose.Key, id suit.ComponentID) error {
+	if signer == nil || !validID(id) {
+		return fmt.Errorf("%w: %s", errUnauthorised, id)
+	}
+	for _, o := range a.config.Owners {
+		if o.Key.Equal(signer) && o.App == app(id) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %s", errUnauthorised, id)
+}
+
+// authorizeManifest checks what a manifest as a whole may do, before any of it runs.
+func (a *Agent) authorizeManifest(m *suit.Verified) error {
+	if m.ComponentID == nil || class(m.ComponentID) != classManifest {
+		return fmt.Errorf("%w: the manifest has no identifier of the form [manifest, app, name]", errUnauthorised)
+	}
+	if err := a.authorize(m.Signer, m.ComponentID); err != nil {
+		return err
+	}
+	has := map[string]int{}
+	for _, id := range m.Components {
+		if err := a.authorize(m.Signer, id); err != nil {
+			return err
+		}
+		has[class(id)]++
+	}
+	if has[classManifest] > 0 {
+		return fmt.Errorf("%w: a manifest that writes manifests", errUnauthorised)
+	}
+	if has[classPD] == 0 {
+		return nil
+	}
+	// The TA that the data is for must be beyond doubt: it comes in the same manifest, or in the one that this depends on by digest.
+	if has[classTEE]+len(m.Dependencies) != 1 {
+		return fmt.Errorf("%w: %d TAs of its own, %d dependencies", errBinding, has[classTEE], len(m.Dependencies))
+	}
+	if len(m.Dependencies) == 1 && has[classREE] > 0 {
+		return fmt.Errorf("%w: data sealed to a TA travels with a component of the REE", errWayOut)
+	}
+	return nil
+}

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"sealift/appraisal"
+	"sealift/cose"
+	"sealift/evidence"
+	"sealift/internal/channel"
+	"sealift/suit"
+	"sealift/teep"
+)
+
+// maxText bounds err-msg and msg (teep-protocol section 4.6).
+const maxText = 128
+
+// process answers one TEEP message (digest section 3). Messages are processed one at a time. What was not signed by a TAM of the
+// measured configuration changes nothing and is told so; what cannot even be read as COSE has no answer.
+func (a *Agent) process(ctx context.Context, msg []byte) ([]byte, error) {
+	if uint64(len(msg)) > a.limits.MessageBytes {
+		return nil, fmt.Errorf("%w: a TEEP message of %d bytes, more than %d", channel.ErrTooLarge, len(msg), a.limits.MessageBytes)
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.limits.UpdateTimeout())
+	defer cancel()
+	a.awaitREE(ctx)
+	unlock, err := a.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	reply, err := a.answer(ctx, msg)
+	if err != nil {
+		return nil, err
+	}
+	if e, ok := reply.(*teep.Error); ok {
+		a.setLastError(fmt.Sprintf("%v: %s", e.Code, e.Msg))
+		a.log.Warn("a TEEP message was answered with an error", "code", e.Code.String(), "message", e.Msg)
+	}
+	if a.vault.Broken() {
+		return nil, ErrBroken // nothing may be promised that the next start could take back
+	}
+	return teep.Sign(a.opts.Rand, a.identity.signer, reply)
+}
+
+// answer authenticates a message and gives the reply to it.
+func (a *Agent) answer(ctx context.Context, msg []byte) (teep.Message, error) {
+	signed, err := teep.Parse(msg)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", channel.ErrMalformed, err)
+	}
+	v, err := signed.Verify(a.config.TAMKeys, teep.Options{})
+	var content *teep.ContentError
+	switch {
+	case errors.As(err, &content):
+		return failed(content.Token, teep.ErrCodePermanent, "message refused: %v", content.Err), nil
+	case err != nil:
+		return failed(nil, teep.ErrCodePermanent, "message refused: no valid signature of a TAM key in the measured configuration: %v", err), nil
+	}
+	switch m := v.Message.(type) {
+	case *teep.QueryRequest:
+		return a.query(ctx, v.Key, m)
+	case *teep.Update:
+		return a.update(ctx, m)
+	}
+	return failed(v.Message.TokenBytes(), teep.ErrCodePermanent, "a TAM does not send a %v", v.Message.Type()), nil
+}
+
+// failed is an Error message.
+func failed(token []byte, code teep.ErrCode, format string, args ...any) *teep.Error {
+	return &teep.Error{Token: token, Code: code, Msg: clip(fmt.Sprintf(format, args...))}
+}
+
+// clip makes a text fit for err-msg: valid UTF-8 without control characters, at most 128 bytes, cut between characters.
+func clip(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+	if len(s) <= maxText {
+		return s
+	}
+	s = s[:maxText-3]
+	for !utf8.ValidString(s) {
+		s = s[:len(s)-1]
+	}
+	return s + "..."
+}
+
+// query answers a QueryRequest. The order of the checks is that of digest section 6.
+func (a *Agent) query(ctx context.Context, tam *cose.Key, q *teep.QueryRequest) (teep.Message, error) {
+	if e := a.refuseQuery(tam, q); e != nil {
+		return e, nil
+	}
+	r := &teep.QueryResponse{Token: q.Token}
+	if q.DataItems.Has(teep.ItemAttestation) {
+		bundle, err := a.evidence(ctx, q.Challenge)
+		if err != nil {
+			a.log.Error("no Evidence", "error", err)
+			return failed(q.Token, teep.ErrCodeTemporary, "the hardware gives no Evidence: %v", err), nil
+		}
+		r.AttestationPayload, r.AttestationPayloadFormat = bundle, evidence.MediaType
+	}
+	s := a.state.Load()
+	if q.DataItems.Has(teep.ItemTrustedComponents) {
+		r.TCList = a.tcList(s)
+	}
+	for _, id := range s.Requested {
+		r.RequestedTCList = append(r.RequestedTCList, teep.RequestedTC{Component: id})
+	}
+	r.UnneededManifestList = s.Unneeded
+	return r, nil
+}
+
+// refuseQuery returns the Error that a QueryRequest deserves, or nil.
+func (a *Agent) refuseQuery(tam *cose.Key, q *teep.QueryRequest) *teep.Error {
+	if q.Versions != nil && !slices.Contains(q.Versions, teep.ProtocolVersion) {
+		e := failed(q.Token, teep.ErrCodeUnsupportedVersion, "only version 0 is supported")
+		e.Versions = []uint32{teep.ProtocolVersion}
+		return e
+	}
+	own := teep.SuiteOf(a.identity.signer.Algorithm())
+	if !slices.ContainsFunc(q.CipherSuites, own.Equal) {
+		e := failed(q.Token, teep.ErrCodeUnsupportedCipherSuites, "no common cipher suite")
+		e.CipherSuites = []teep.CipherSuite{own}
+		return e
+	}
+	if e := a.refuseTAM(tam, q); e != nil {
+		return e
+	}
+	for _, report := range q.SUITReports {
+		if !readableReport(report) {
+			e := failed(q.Token, teep.ErrCodeUnsupportedSUITReport, "encrypted SUIT reports are not supported")
+			e.SUITProfiles = teep.DefaultSUITProfiles
+			return e
+		}
+	}
+	if !q.DataItems.Has(teep.ItemAttestation) {
+		return nil
+	}
+	fresh := q.SupportedFreshness == nil || slices.Contains(q.SupportedFreshness, teep.FreshnessNonce)
+	if !fresh || q.Challenge == nil {
+		e := failed(q.Token, teep.ErrCodeUnsupportedFreshness, "Evidence is fresh by a nonce only, which must be given")
+		e.SupportedFreshness = []uint32{teep.FreshnessNonce}
+		return e
+	}
+	if len(q.Challenge) > 64 { // eat_nonce, RFC 9711 section 4.1
+		return failed(q.Token, teep.ErrCodePermanent, "a challenge of %d bytes does not fit into eat_nonce (64)", len(q.Challenge))
+	}
+	return nil
+}
+
+// refuseTAM evaluates the attestation of the TAM, if the configuration requires it (teep-protocol section 7.2.1). What comes without
+// being required is not looked at.
+func (a *Agent) refuseTAM(tam *cose.Key, q *teep.QueryRequest) *teep.Error {
+	if !a.config.RequireTAMAttestation {
+		return nil
+	}
+	if len(q.AttestationPayload) == 0 {
+		e := failed(q.Token, teep.ErrCodeAttestationRequired, "this Agent requires an Attestation Result about the TAM")
+		e.SupportedFreshness = []uint32{teep.FreshnessTimestamp}
+		return e
+	}
+	result, err := appraisal.ParseResult(q.AttestationPayload, a.config.VerifierKeys, a.opts.Now())
+	switch {
+	case err != nil:
+	case !result.For(tam):
+		err = errors.New("it is about another key than the one that signed the message")
+	case result.Status != appraisal.TierAffirming:
+		err = fmt.Errorf("its status is %v", result.Status)
+	}
+	if err != nil {
+		return failed(q.Token, teep.ErrCodeAttestationRequired, "Attestation Result about the TAM: %v", err)
+	}
+	return nil
+}
+
+// readableReport tells a plain or signed SUIT report from an encrypted one by its first byte: a map, an array, or the tag of
+// COSE_Sign1 or COSE_Mac0 (digest section 17).
+func readableReport(report []byte) bool {
+	if len(report) == 0 {
+		return false
+	}
+	major := report[0] >> 5
+	return major == 5 || major == 4 || report[0] == 0xd2 || report[0] == 0xd1
+}
+
+// tcList tells what is installed, in the order of installation: for each manifest its identifier with the manifest's digest, and
+// for each component its identifier, with the digest of its content unless that is PD. A digest of PD would let the
+// operator guess small PD.
+func (a *Agent) tcList(s *state) (list []teep.SystemProperty) {
+	told := map[string]bool{}
+	for _, m := range s.Manifests {
+		var entries []teep.SystemProperty
+		whole := true
+		for _, c := range s.Components {
+			id := c.ID.String()
+			if !slices.Contains(c.Users, m.ID.String()) || told[id] {
+				continue
+			}
+			if a.isLost(id) {
+				whole = false
+				continue
+			}
+			told[id] = true
+			entry := teep.SystemProperty{Component: c.ID}
+			if class(c.ID) != classPD {
+				entry.Digest = &suit.Digest{Alg: c.Digest.Alg, Bytes: c.Digest.Bytes}
+			}
+			entries = append(entries, entry)
+		}
+		if whole {
+			list = append(list, teep.SystemProperty{Component: m.ID, Digest: &suit.Digest{Alg: m.Digest.Alg, Bytes: m.Digest.Bytes}})
+		}
+		list = append(list, entries...)
+	}
+	return list
+}

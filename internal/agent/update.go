@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"sealift/internal/agent/vault"
+	"sealift/suit"
+	"sealift/suit/processor"
+	"sealift/suit/report"
+	"sealift/teep"
+)
+
+// errRollback says that a newer manifest of that identifier is or was installed.
+var errRollback = errors.New("agent: the sequence number is too low")
+
+// update answers an Update (digest section 6): first what is not needed any more, then the manifests in their order; the first
+// failure ends it. What was done before the failure stays, and the reports say what that was.
+func (a *Agent) update(ctx context.Context, m *teep.Update) (teep.Message, error) {
+	if m.ErrCode != nil {
+		a.setLastError(fmt.Sprintf("the TAM says %v: %s", *m.ErrCode, clip(m.ErrMsg)))
+	}
+	if n := uint64(len(m.ManifestList)); n > a.limits.Manifests {
+		return failed(m.Token, teep.ErrCodePermanent, "%d manifests in one Update, more than %d", n, a.limits.Manifests), nil
+	}
+	var reports [][]byte
+	run := func(what string, do func() (*report.Report, error)) *teep.Error {
+		rep, err := do()
+		if rep != nil && m.Token != nil {
+			rep.Nonce = m.Token
+		}
+		if data, ok := marshalReport(rep); ok {
+			reports = append(reports, data)
+		}
+		if err == nil {
+			return nil
+		}
+		a.log.Warn("a manifest was refused", "manifest", what, "error", err)
+		e := failed(m.Token, teep.ErrCodeManifestProcessingFailed, "%s: %v", what, err)
+		e.SUITReports = reports
+		return e
+	}
+	for _, id := range m.UnneededManifestList {
+		if e := run(id.String(), func() (*report.Report, error) { return a.uninstall(ctx, id) }); e != nil {
+			return e, nil
+		}
+	}
+	for i, envelope := range m.ManifestList {
+		what := fmt.Sprintf("manifest %d", i+1)
+		if e := run(what, func() (*report.Report, error) { return a.install(ctx, envelope) }); e != nil {
+			return e, nil
+		}
+	}
+	return &teep.Success{Token: m.Token, SUITReports: reports}, nil
+}
+
+func marshalReport(rep *report.Report) ([]byte, bool) {
+	if rep == nil || rep.Digest.IsZero() {
+		return nil, false
+	}
+	data, err := rep.Marshal()
+	return data, err == nil
+}
+
+// install processes one manifest: all of it or nothing. Installing what is installed already succeeds and changes nothing.
+func (a *Agent) install(ctx context.Context, envelope []byte) (*report.Report, error) {
+	if uint64(len(envelope)) > a.limits.ManifestBytes {
+		return nil, fmt.Errorf("%w: an envelope of %d bytes, more than %d", errLimit, len(envelope), a.limits.ManifestBytes)
+	}
+	t := a.begin()
+	defer t.abort()
+	m, err := a.authentic(envelope)
+	if err != nil {
+		// The processor refuses it for the same reason, and writes the report.
+		out, refused := t.processor().Update(ctx, envelope)
+		return out.Report, errors.Join(refused, err)
+	}
+	if rep, err := a.admit(m); err != nil {
+		return rep, err
+	}
+	if a.isInstalled(m) {
+		return a.reapply(ctx, m)
+	}
+	return t.install(ctx, m, envelope)
+}
+
+// authentic verifies an envelope under the owners' keys.
+func (a *Agent) authentic(envelope []byte) (*suit.Verified, error) {
+	e, err := suit.ParseEnvelope(envelope)
+	if err != nil {
+		return nil, err
+	}
+	return e.Verify(a.owners, suit.VerifyOptions{StrictAlgorithms: true})
+}
+
+// admit checks what the processor does not: the manifest as a whole, rollback across removal, and bounds.
+func (a *Agent) admit(m *suit.Verified) (*report.Report, error) {
+	if err := a.authorizeManifest(m); err != nil {
+		return refusal(m, report.ReasonComponentUnauthorised), err
+	}
+	s := a.state.Load()
+	if lowest := s.floor(m.ComponentID); m.Sequence < lowest {
+		return refusal(m, report.ReasonConditionFailed), fmt.Errorf("%w: it has %d, at least %d is needed", errRollback, m.Sequence, lowest)
+	}
+	old := s.manifest(m.ComponentID)
+	if old != nil && old.Sequence == m.Sequence && !old.Digest.Equal(m.Digest) {
+		return refusal(m, report.ReasonConditionFailed),
+			fmt.Errorf("%w: another manifest with number %d is installed", errRollback, m.Sequence)
+	}
+	if old == nil && len(s.Manifests) >= int(a.limits.Manifests) {
+		return refusal(m, report.ReasonOperationFailed), fmt.Errorf("%w: %d manifests", errLimit, len(s.Manifests))
+	}
+	return nil, nil
+}
+
+// refusal is the report of a manifest that was not run.
+func refusal(m *suit.Verified, reason report.Reason) *report.Report {
+	return &report.Report{URI: m.ReferenceURI, Digest: m.Digest, Failure: &report.Failure{Reason: reason}}
+}
+
+// isInstalled says whether this very manifest is installed with everything that belongs to it.
+func (a *Agent) isInstalled(m *suit.Verified) bool {
+	s := a.state.Load()
+	old := s.manifest(m.ComponentID)
+	if old == nil || !old.Digest.Equal(m.Digest) {
+		return false
+	}
+	return !slices.ContainsFunc(s.Components, func(c component) bool {
+		return slices.Contains(c.Users, old.ID.String()) && a.isLost(c.ID.String())
+	})
+}
+
+// reapply makes sure that what an installed manifest starts does run, and reports success.
+func (a *Agent) reapply(ctx context.Context, m *suit.Verified) (*report.Report, error) {
+	t := a.begin()
+	defer t.abort()
+	for i := range t.next.Components {
+		c := &t.next.Components[i]
+		if c.Args == nil || !slices.Contains(c.Users, m.ComponentID.String()) {
+			continue
+		}
+		var err error
+		switch class(c.ID) {
+		case classTEE:
+			err = t.startTA(ctx, c, c.Args)
+		case classREE:
+			err = t.startUA(ctx, reeStart{c.ID, c.Args})
+		}
+		if err != nil {
+			return refusal(m, report.ReasonOperationFailed), err
+		}
+	}
+	t.swap()
+	return &report.Report{URI: m.ReferenceURI, Digest: m.Digest}, nil
+}
+
+// install runs the update procedure and the invocation procedure of m and commits.
+func (t *transaction) install(ctx context.Context, m *suit.Verified, envelope []byte) (*report.Report, error) {
+	t.root = m.ComponentID
+	if err := t.chooseKeys(m); err != nil {
+		return refusal(m, report.ReasonComponentUnauthorised), err
+	}
+	out, err := t.processor().Update(ctx, envelope)
+	if err != nil {
+		return out.Report, err
+	}
+	rep := out.Report
+	if err := t.record(ctx, out, envelope); err != nil {
+		return refusal(m, report.ReasonOperationFailed), err
+	}
+	invoked, err := t.processor().Invocation(ctx, envelope)
+	if err != nil {
+		return invoked.Report, err
+	}
+	rep.Items = append(rep.Items, invoked.Report.Items...)
+	if err := t.commit(ctx); err != nil {
+		return refusal(m, report.ReasonOperationFailed), err
+	}
+	t.a.log.Info("installed", "manifest", m.ComponentID.String(), "sequence", m.Sequence)
+	return rep, nil
+}
+
+// chooseKeys offers the keys that the manifest's payloads may be encrypted to: the TA's for data that depends on an installed
+// TA, the Agent's for everything else.
+func (t *transaction) chooseKeys(m *suit.Verified) error {
+	depends := dependencyIDs(m.Manifest)
+	t.keys = recipients{t.a.identity.enc}
+	if len(depends) == 0 {
+		return nil
+	}
+	t.keys = nil
+	for _, ta := range bound(t.next, nil, depends) {
+		enc, _, err := ta.TA.keys()
+		if err != nil {
+			return err
+		}
+		t.keys = append(t.keys, enc)
+	}
+	return nil
+}
+
+func dependencyIDs(m *suit.Manifest) (ids []suit.ComponentID) {
+	for _, d := range m.Dependencies {
+		if id, _, ok := m.Component(d.Index); ok {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// record writes into the staged state what the update procedure has made of the root manifest. Manifests that depended on an
+// earlier version of it are removed: their data was released to that version's TA.
+func (t *transaction) record(ctx context.Context, out *processor.Outcome, envelope []byte) error {
+	root := out.Manifest
+	old := t.next.manifest(t.root)
+	if old != nil && !old.Digest.Equal(root.Digest) {
+		t.dropDependents(ctx, t.root)
+	}
+	ref, err := t.store(envelope)
+	if err != nil {
+		return err
+	}
+	depends := dependencyIDs(root.Manifest)
+	t.next.putManifest(manifest{
+		ID: t.root, Sequence: root.Sequence, Digest: root.Digest, Signer: root.Signer.KID(), URI: root.ReferenceURI,
+		Envelope: ref, Depends: depends,
+	})
+	if err := t.next.raiseFloor(t.root, root.Sequence); err != nil {
+		return err
+	}
+	t.link(out.Manifests[len(out.Manifests)-1].Components)
+	t.next.Requested = slices.DeleteFunc(t.next.Requested, func(id suit.ComponentID) bool { return t.next.component(id) != nil })
+	return t.bindData(root.Components, depends)
+}
+
+// store seals the envelope, which is kept until the manifest is removed.
+func (t *transaction) store(envelope []byte) (ref vault.Ref, err error) {
+	w, err := t.a.vault.Create()
+	if err != nil {
+		return ref, err
+	}
+	if _, err := w.Write(envelope); err != nil {
+		return ref, errors.Join(err, w.Abort())
+	}
+	if ref, err = w.Close(); err == nil {
+		t.blobs = append(t.blobs, ref)
+	}
+	return ref, err
+}
+
+// link gives the root manifest its references. Components that an earlier version of it listed and this one does not lose theirs.
+func (t *transaction) link(ids []suit.ComponentID) {
+	user := t.root.String()
+	for i := len(t.next.Components) - 1; i >= 0; i-- {
+		c := &t.next.Components[i]
+		users := slices.DeleteFunc(slices.Clone(c.Users), func(u string) bool { return u == user })
+		if slices.ContainsFunc(ids, c.ID.Equal) {
+			users = append(users, user)
+		}
+		c.Users = users
+		if len(users) == 0 {
+			t.discard(c.ID)
+		}
+	}
+}
+
+// discard drops a component to which no reference is left.
+func (t *transaction) discard(id suit.ComponentID) {
+	if c := t.next.component(id); c != nil && c.Blob == nil {
+		t.removed = append(t.removed, id)
+	}
+	t.next.dropComponent(id)
+}
+
+// bindData binds the PD of the root manifest to the one TA that may see it.
+func (t *transaction) bindData(components, depends []suit.ComponentID) error {
+	tas := bound(t.next, components, depends)
+	for i := range t.next.Components {
+		c := &t.next.Components[i]
+		if class(c.ID) != classPD || !slices.Contains(c.Users, t.root.String()) {
+			continue
+		}
+		if len(tas) != 1 {
+			return fmt.Errorf("%w: %d TAs fit", errBinding, len(tas))
+		}
+		c.BoundTo = tas[0].Digest.Bytes
+	}
+	return nil
+}
