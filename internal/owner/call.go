@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"sealift/cose"
@@ -74,9 +75,18 @@ func (o *Owner) Call(ctx context.Context, ref string, in io.Reader, out io.Write
 		if ctx.Err() != nil {
 			return fault.New(fault.Unavailable, "the TA did not answer in time")
 		}
+		if refusedByPeer(err) {
+			return fault.New(fault.Forbidden, "the TA refused this caller: %w", err).WithHint("a TA with callers: owner answers the key that signed it")
+		}
 		return fault.Wrap(fault.Unreachable, err)
 	}
 	return nil
+}
+
+// refusedByPeer reports whether the other end sent a TLS alert. In TLS 1.3 a refused client certificate shows only at the first read.
+func refusedByPeer(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
 }
 
 // callee returns the deployment and the appraised TA. A TA that came in a bundle is appraised now, if it was not before.
@@ -138,7 +148,7 @@ func checkPeer(state tls.ConnectionState, pinned *cose.Key) error {
 }
 
 // reach connects to the TA and waits for it while it starts.
-func (o *Owner) reach(ctx context.Context, s *session, d *deployment, port string, config *tls.Config) (*tls.Conn, error) {
+func (o *Owner) reach(ctx context.Context, s *session, d *deployment, port string, config *tls.Config) (*call, error) {
 	deadline := time.Now().Add(startTime)
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		conn, err := o.reachOnce(ctx, s, d, port, config)
@@ -160,7 +170,7 @@ func (o *Owner) reach(ctx context.Context, s *session, d *deployment, port strin
 	}
 }
 
-func (o *Owner) reachOnce(ctx context.Context, s *session, d *deployment, port string, config *tls.Config) (*tls.Conn, error) {
+func (o *Owner) reachOnce(ctx context.Context, s *session, d *deployment, port string, config *tls.Config) (*call, error) {
 	dep, err := persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.Deployment(ctx, d.ID, 0, 0) })
 	if err != nil {
 		return nil, err
@@ -175,19 +185,43 @@ func (o *Owner) reachOnce(ctx context.Context, s *session, d *deployment, port s
 	if err != nil {
 		return nil, err
 	}
-	conn := tls.Client(raw, config)
+	ends := &endNoting{Conn: raw}
+	conn := tls.Client(ends, config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		raw.Close()
 		if errors.Is(err, errOtherKey) {
 			return nil, err
 		}
-		var alert tls.AlertError
-		if errors.As(err, &alert) {
+		if refusedByPeer(err) {
 			return nil, fault.New(fault.Forbidden, "the TA refused the connection: %w", err)
 		}
 		return nil, fault.Wrap(fault.Unreachable, fmt.Errorf("the TA does not answer: %w", err))
 	}
-	return conn, nil
+	return &call{conn, ends}, nil
+}
+
+// call is a TLS connection that tells a whole answer from one that was cut off. crypto/tls takes the end of the byte stream for the end
+// of the answer where it falls between two records; RFC 8446 section 6.1 does not: only close_notify ends it.
+type call struct {
+	*tls.Conn
+	ends *endNoting
+}
+
+// cutOff reports whether the byte stream ended before close_notify.
+func (c *call) cutOff() bool { return c.ends.ended.Load() }
+
+// endNoting notes whether the end of the byte stream was read. After a close_notify nothing more is read.
+type endNoting struct {
+	net.Conn
+	ended atomic.Bool
+}
+
+func (e *endNoting) Read(p []byte) (int, error) {
+	n, err := e.Conn.Read(p)
+	if err != nil {
+		e.ended.Store(true)
+	}
+	return n, err
 }
 
 // dialTA opens the byte stream: to the UA's published port, or through the Broker's relay.
@@ -261,7 +295,7 @@ type buffered struct {
 func (b buffered) Read(p []byte) (int, error) { return b.r.Read(p) }
 
 // exchange copies both ways until the TA has said its last word. An answer that is cut off is an error: TLS says when it ends.
-func exchange(conn *tls.Conn, in io.Reader, out io.Writer) error {
+func exchange(conn *call, in io.Reader, out io.Writer) error {
 	sent := make(chan error, 1)
 	go func() {
 		_, err := io.Copy(conn, in)
@@ -272,6 +306,9 @@ func exchange(conn *tls.Conn, in io.Reader, out io.Writer) error {
 	}()
 	if _, err := io.Copy(out, conn); err != nil {
 		return fmt.Errorf("reading the TA's answer: %w", err)
+	}
+	if conn.cutOff() {
+		return errors.New("the TA's answer was cut off on the way")
 	}
 	select {
 	case err := <-sent:
