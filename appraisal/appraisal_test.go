@@ -175,6 +175,10 @@ func TestRefused(t *testing.T) {
 			[]string{appraisal.CodeConfig}, appraisal.Configuration, 96, "the deployment"},
 		"nobody expects a configuration": {func(i in) { i.e.ConfigDigest = nil },
 			[]string{appraisal.CodeConfig}, appraisal.Configuration, 36, "config"},
+		"the caller read something wrong in the configuration": {func(i in) {
+			i.e.ConfigChecks = []appraisal.Finding{{Code: "owner.config", Claim: "owner", Expected: "me", Got: "you", Source: "the owner", Hint: "x"},
+				{Code: "owner.config", Claim: "app", Expected: "a", Got: "a", OK: true}}
+		}, []string{"owner.config"}, appraisal.Configuration, 96, "the owner"},
 		"policy and deployment disagree": {func(i in) { i.p.Config = &appraisal.ConfigRule{Digests: []appraisal.Hex32{{1}}, Source: "me"} },
 			[]string{appraisal.CodeConfig}, appraisal.Configuration, 96, "me"},
 		"swapped TA": {func(i in) { i.w.claims.TAs[0].Digest = suit.SHA256([]byte("evil")) },

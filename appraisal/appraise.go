@@ -20,6 +20,9 @@ type Expect struct {
 	ConfigSource string    // where it comes from, for people
 	TAs          []TAExpectation
 	OnlyTAs      bool // no other TA than those expected may be loaded
+	// ConfigChecks are comparisons that the caller made itself, of what stands in the measured configuration. They join
+	// the findings; one that is not OK makes the configuration contraindicated.
+	ConfigChecks []Finding
 }
 
 // Appraise compares verified Evidence with the policy and the expectations. It never returns nil and reports every

@@ -54,6 +54,13 @@ func (a *appraiser) config(expect []Expect) {
 		if e.ConfigDigest != nil {
 			rules = append(rules, ConfigRule{[]Hex32{*e.ConfigDigest}, e.ConfigSource})
 		}
+		for _, f := range e.ConfigChecks {
+			if f.OK {
+				a.ok(f)
+				continue
+			}
+			a.fail(f, "the measured configuration holds what is not expected: "+f.Claim, valueContraindicated, Configuration)
+		}
 	}
 	if len(rules) == 0 {
 		a.fail(Finding{Code: CodeConfig, Claim: evidence.MeasurementConfig, Expected: "an expectation", Got: got.String(),
