@@ -51,16 +51,14 @@ func peek(data []byte) (MessageType, []byte) {
 	}
 	t := MessageType(r.Uint())
 	for range r.Map() {
-		if r.Kind() == wire.KindUint && r.Uint() == labelToken {
-			if token := r.Bytes(); r.Err() == nil && len(token) >= minToken && len(token) <= maxToken {
-				return t, token
-			}
-			return t, nil
-		}
-		if r.Kind() != wire.KindUint {
+		if key := r.Raw(); len(key) != 1 || key[0] != labelToken {
 			r.Skip()
+			continue
 		}
-		r.Skip()
+		if token := r.Bytes(); r.Err() == nil && len(token) >= minToken && len(token) <= maxToken {
+			return t, token
+		}
+		break
 	}
 	return t, nil
 }
