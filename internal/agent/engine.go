@@ -13,6 +13,7 @@ import (
 	"sealift/appraisal"
 	"sealift/cose"
 	"sealift/evidence"
+	"sealift/internal/agentconfig"
 	"sealift/internal/channel"
 	"sealift/suit"
 	"sealift/teep"
@@ -108,6 +109,7 @@ func (a *Agent) query(ctx context.Context, tam *cose.Key, q *teep.QueryRequest) 
 			return failed(q.Token, teep.ErrCodeTemporary, "the hardware gives no Evidence: %v", err), nil
 		}
 		r.AttestationPayload, r.AttestationPayloadFormat = bundle, evidence.MediaType
+		r.Extensions = []teep.Option{{Label: agentconfig.AgentKeyOption, Value: a.identity.signer.Key().Marshal()}}
 	}
 	s := a.state.Load()
 	if q.DataItems.Has(teep.ItemTrustedComponents) {

@@ -25,6 +25,12 @@ const Version = 1
 // MaxBytes bounds the encoded configuration.
 const MaxBytes = 64 << 10
 
+// AgentKeyOption is the label of the option of a QueryResponse in which an Agent that gives Evidence tells its signing key: the encoded
+// COSE_Key. TEEP has no place for it, since it expects keys that are known beforehand, and ours are made in the TEE. A TAM
+// that does not know the Agent yet takes the key from here, verifies the message with it, and believes it when the Evidence in the
+// message is bound to its thumbprint. Others ignore the option, as they ignore every unknown one.
+const AgentKeyOption uint64 = 65537
+
 // ErrInvalid is wrapped by every error about a configuration's content.
 var ErrInvalid = errors.New("agentconfig: invalid configuration")
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"sealift/internal/agent/vault"
+	"sealift/internal/agent/vault/crashfs"
 )
 
 var key = [32]byte{1}
@@ -41,12 +42,12 @@ func TestCrashAtEveryStep(t *testing.T) {
 	for dieAt := 1; ; dieAt++ {
 		finished := false
 		for _, keep := range []bool{false, true} {
-			fs := newCrashFS()
-			fs.dieAt = dieAt
+			fs := crashfs.New()
+			fs.DieAt = dieAt
 			ctr := &counter{fs: fs}
 			acked, tried, refs := scenario(fs, ctr)
 			finished = acked == "4"
-			after := fs.reboot(keep)
+			after := fs.Reboot(keep)
 			ctr.fs = nil
 			v, err := vault.Open(after, key, ctr, rand.Reader)
 			if err != nil {
@@ -70,7 +71,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 	}
 }
 
-func scenario(fs *crashFS, ctr *counter) (acked, tried string, refs map[string]vault.Ref) {
+func scenario(fs *crashfs.FS, ctr *counter) (acked, tried string, refs map[string]vault.Ref) {
 	refs = map[string]vault.Ref{}
 	v, err := vault.Open(fs, key, ctr, rand.Reader)
 	if err != nil {
@@ -112,16 +113,16 @@ func readBlob(v *vault.Vault, ref vault.Ref) (string, error) {
 }
 
 func TestRollbackIsRefused(t *testing.T) {
-	fs, ctr := newCrashFS(), &counter{}
+	fs, ctr := crashfs.New(), &counter{}
 	v := open(t, fs, ctr)
 	commit(t, v, "a")
-	old := bytes.Clone(fs.live["state"].live)
+	old := fs.Get("state")
 	commit(t, v, "b")
-	fs.live["state"].live = old
+	fs.Put("state", old)
 	if _, err := vault.Open(fs, key, ctr, rand.Reader); !errors.Is(err, vault.ErrRolledBack) {
 		t.Fatal(err)
 	}
-	delete(fs.live, "state")
+	fs.Put("state", nil)
 	if _, err := vault.Open(fs, key, ctr, rand.Reader); !errors.Is(err, vault.ErrRolledBack) {
 		t.Fatalf("a deleted state: %v", err)
 	}
@@ -130,10 +131,10 @@ func TestRollbackIsRefused(t *testing.T) {
 // TestForkIsRefused keeps a state that was written but never committed, lets another be committed in its place, and presents
 // the kept one: its number was acceptable once and must not be any more. This is what committing twice is for.
 func TestForkIsRefused(t *testing.T) {
-	fs, ctr := newCrashFS(), &counter{}
+	fs, ctr := crashfs.New(), &counter{}
 	v := open(t, fs, ctr)
 	commit(t, v, "base")
-	base := bytes.Clone(fs.live["state"].live)
+	base := fs.Get("state")
 	ctr.dead = true
 	if err := v.Commit([]byte("abandoned")); !errors.Is(err, vault.ErrBroken) {
 		t.Fatal(err)
@@ -142,42 +143,41 @@ func TestForkIsRefused(t *testing.T) {
 		t.Fatalf("a broken vault went on: %v", err)
 	}
 	ctr.dead = false
-	abandoned := bytes.Clone(fs.live["state"].live)
+	abandoned := fs.Get("state")
 
-	fs.live["state"].live = base
+	fs.Put("state", base)
 	commit(t, open(t, fs, ctr), "acknowledged")
-	acknowledged := bytes.Clone(fs.live["state"].live)
+	acknowledged := fs.Get("state")
 	for _, old := range [][]byte{abandoned, base} {
-		fs.live["state"].live = old
+		fs.Put("state", old)
 		if _, err := vault.Open(fs, key, ctr, rand.Reader); !errors.Is(err, vault.ErrRolledBack) {
 			t.Fatalf("an abandoned state was accepted: %v", err)
 		}
 	}
-	fs.live["state"].live = acknowledged
+	fs.Put("state", acknowledged)
 	if got := string(open(t, fs, ctr).State()); got != "acknowledged" {
 		t.Fatal(got)
 	}
 }
 
 func TestTampering(t *testing.T) {
-	fs, ctr := newCrashFS(), &counter{}
+	fs, ctr := crashfs.New(), &counter{}
 	v := open(t, fs, ctr)
 	commit(t, v, "state")
-	good := bytes.Clone(fs.live["state"].live)
+	good := fs.Get("state")
 	for i := range good {
-		fs.live["state"].live = bytes.Clone(good)
-		fs.live["state"].live[i] ^= 1
+		fs.Put("state", flip(good, i))
 		if _, err := vault.Open(fs, key, ctr, rand.Reader); err == nil {
 			t.Fatalf("bit of byte %d", i)
 		}
 	}
 	for n := range len(good) {
-		fs.live["state"].live = good[:n]
+		fs.Put("state", good[:n])
 		if _, err := vault.Open(fs, key, ctr, rand.Reader); !errors.Is(err, vault.ErrTampered) {
 			t.Fatalf("cut to %d: %v", n, err)
 		}
 	}
-	fs.live["state"].live = good
+	fs.Put("state", good)
 	if _, err := vault.Open(fs, [32]byte{2}, ctr, rand.Reader); !errors.Is(err, vault.ErrTampered) {
 		t.Fatalf("another measurement's key opened the state: %v", err)
 	}
@@ -185,7 +185,7 @@ func TestTampering(t *testing.T) {
 
 func TestBlobs(t *testing.T) {
 	const chunk = 64 << 10
-	fs, ctr := newCrashFS(), &counter{}
+	fs, ctr := crashfs.New(), &counter{}
 	v := open(t, fs, ctr)
 	for _, size := range []int{0, 1, chunk - 1, chunk, chunk + 1, 3 * chunk, 3*chunk + 7} {
 		data := make([]byte, size)
@@ -206,11 +206,11 @@ func TestBlobs(t *testing.T) {
 		if got, err := readBlob(v, ref); err != nil || got != string(data) {
 			t.Fatalf("size %d: %d bytes, %v", size, len(got), err)
 		}
-		file := fs.live["blobs/"+ref.ID]
-		if size > 100 && bytes.Contains(file.live, data[:64]) {
+		file := "blobs/" + ref.ID
+		if size > 100 && bytes.Contains(fs.Get(file), data[:64]) {
 			t.Fatal("content in the clear")
 		}
-		good := file.live
+		good := fs.Get(file)
 		sealed := chunk + 16
 		for name, bad := range map[string][]byte{
 			"bit":      flip(good, len(good)/2),
@@ -223,12 +223,12 @@ func TestBlobs(t *testing.T) {
 				return append(append(bytes.Clone(good[sealed:2*sealed]), good[:sealed]...), good[2*sealed:]...)
 			}(),
 		} {
-			file.live = bad
+			fs.Put(file, bad)
 			if _, err := readBlob(v, ref); !errors.Is(err, vault.ErrTampered) {
 				t.Fatalf("size %d, %s: %v", size, name, err)
 			}
 		}
-		file.live = good
+		fs.Put(file, good)
 		short := ref
 		short.Size -= min(short.Size, chunk)
 		if got, err := readBlob(v, short); size > 0 && err == nil {
@@ -244,10 +244,10 @@ func flip(b []byte, i int) []byte {
 }
 
 func TestFullDisk(t *testing.T) {
-	fs, ctr := newCrashFS(), &counter{}
+	fs, ctr := crashfs.New(), &counter{}
 	v := open(t, fs, ctr)
 	commit(t, v, "before")
-	fs.space = 100_000
+	fs.Space = 100_000
 	w, err := v.Create()
 	if err != nil {
 		t.Fatal(err)
@@ -258,7 +258,7 @@ func TestFullDisk(t *testing.T) {
 	if _, err := w.Close(); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatal(err)
 	}
-	fs.space = 0
+	fs.Space = 0
 	commit(t, v, "removal on a full disk") // the reserve makes room
 	if got := string(open(t, fs, ctr).State()); got != "removal on a full disk" {
 		t.Fatal(got)
@@ -266,18 +266,18 @@ func TestFullDisk(t *testing.T) {
 }
 
 func TestCommitThatCannotBeWrittenLeavesTheOldState(t *testing.T) {
-	fs, ctr := newCrashFS(), &counter{}
+	fs, ctr := crashfs.New(), &counter{}
 	v := open(t, fs, ctr)
 	commit(t, v, "old")
-	delete(fs.live, "reserve")
-	fs.space = 10
+	fs.Put("reserve", nil)
+	fs.Space = 10
 	if err := v.Commit([]byte("new")); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatal(err)
 	}
 	if v.Broken() || string(v.State()) != "old" {
 		t.Fatal("the old state is gone")
 	}
-	fs.space = -1
+	fs.Space = -1
 	commit(t, v, "newer")
 	if got := string(open(t, fs, ctr).State()); got != "newer" {
 		t.Fatal(got)
@@ -355,4 +355,24 @@ func BenchmarkBlob(b *testing.B) {
 		}
 		v.Remove(ref)
 	}
+}
+
+// counter is the hardware's; it dies with the file system.
+type counter struct {
+	n    uint64
+	fs   *crashfs.FS
+	dead bool
+}
+
+func (c *counter) Counter() (uint64, error) { return c.n, nil }
+
+func (c *counter) Increment(expect uint64) (uint64, error) {
+	if c.dead || c.fs != nil && c.fs.Dead() {
+		return 0, crashfs.ErrCrash
+	}
+	if c.n != expect {
+		return 0, errors.New("counter differs")
+	}
+	c.n++
+	return c.n, nil
 }
