@@ -74,8 +74,8 @@ func (c *Client) Session(ctx context.Context, tamURI string, a Agent, first []by
 // checkURI takes absolute http and https URIs without credentials.
 func checkURI(tamURI string) error {
 	u, err := url.Parse(tamURI)
-	if err != nil {
-		return fmt.Errorf("%w: TAM URI: %w", ErrProtocol, err)
+	if err != nil { // the error would repeat the URI, which may hold credentials
+		return fmt.Errorf("%w: TAM URI cannot be parsed", ErrProtocol)
 	}
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil {
 		return fmt.Errorf("%w: TAM URI %q", ErrProtocol, u.Redacted())
