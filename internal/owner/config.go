@@ -34,14 +34,14 @@ type configWanted struct {
 
 // expectConfig reads the measured configuration and compares what matters to the owner: whose manifests the Agent obeys, whose messages,
 // and for which deployment. The expectation that it returns is the digest of the configuration as it should be, which
-// equals the measured one exactly when nothing differs; the findings name what does.
-func expectConfig(measured []byte, want configWanted) (appraisal.Expect, []appraisal.Finding, *agentconfig.Config) {
+// equals the measured one exactly when nothing differs; the checks name what does.
+func expectConfig(measured []byte, want configWanted) (appraisal.Expect, *agentconfig.Config) {
 	c, err := agentconfig.Parse(measured)
 	if err != nil {
 		none := [32]byte{}
-		return appraisal.Expect{ConfigDigest: &none, ConfigSource: "what this owner reads in it"}, []appraisal.Finding{{
+		return appraisal.Expect{ConfigDigest: &none, ConfigSource: "what this owner reads in it", ConfigChecks: []appraisal.Finding{{
 			Code: CodeConfigForm, Claim: "measured configuration", Expected: "one that this version reads", Got: err.Error(),
-			Source: "the format", Hint: "the device or the M/OC is of another version"}}, nil
+			Source: "the format", Hint: "the device or the M/OC is of another version"}}}, nil
 	}
 	var findings []appraisal.Finding
 	compare := func(code, claim, expected, got, source, hint string) {
@@ -71,7 +71,7 @@ func expectConfig(measured []byte, want configWanted) (appraisal.Expect, []appra
 	}
 	compare(CodeConfigPlace, "hardware and instance type in the configuration", place, got.String(), "the package", "")
 	digest := should.Digest()
-	return appraisal.Expect{ConfigDigest: &digest, ConfigSource: "the configuration as this owner expects it"}, findings, c
+	return appraisal.Expect{ConfigDigest: &digest, ConfigSource: "the configuration as this owner expects it", ConfigChecks: findings}, c
 }
 
 func sameKeys(a, b []*cose.Key) bool { return keysText(a) == keysText(b) }

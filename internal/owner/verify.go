@@ -195,17 +195,10 @@ func (o *Owner) judge(s *session, d *deployment, dep *mocapi.Deployment, f *fres
 		result, _ := appraisal.AppraiseBundle(f.bundle, f.input, policy)
 		return result, nil, nil
 	}
-	expect, findings, config := expectConfig(verified.Config, configWanted{
+	expect, config := expectConfig(verified.Config, configWanted{
 		deployment: d.ID, app: d.Package.Name, owner: d.Package.Owner, tam: s.context.TAMKeys, cells: CellsOf(&d.Package)})
 	expect.TAs, expect.OnlyTAs = expectTAs(d, dep, verified), true
-	result := appraisal.Appraise(verified, policy, f.input.Now, expect)
-	result.Findings = append(result.Findings, findings...)
-	for _, finding := range findings {
-		if !finding.OK {
-			result.Status = appraisal.TierContraindicated
-		}
-	}
-	return result, verified, config
+	return appraisal.Appraise(verified, policy, f.input.Now, expect), verified, config
 }
 
 // expectTAs says which TAs must be loaded: the packed one. In a bundled mode the TA comes with the PD, after the appraisal on which
