@@ -78,6 +78,8 @@ type Options struct {
 	Legacy bool
 	// LooseToken takes a QueryRequest that has a token although attestation is requested, as the draft's own example does.
 	LooseToken bool
+	// MissingKID takes signatures without kid; the keys that fit their algorithm are tried.
+	MissingKID bool
 }
 
 // Sign encodes m and protects it with a COSE_Sign1. A nil rand asks for a deterministic signature, see cose.NewSigner.
@@ -152,7 +154,7 @@ func (s *Signed) MessageInsecure() (Message, error) { return Decode(s.m.PayloadI
 
 // Verify checks the signatures with keys, and decodes the message.
 func (s *Signed) Verify(keys []*cose.Key, o Options) (*VerifiedMessage, error) {
-	v, err := s.m.Verify(keys, cose.VerifyOptions{Legacy: o.Legacy, RequireKID: true})
+	v, err := s.m.Verify(keys, cose.VerifyOptions{Legacy: o.Legacy, RequireKID: !o.MissingKID})
 	if err != nil {
 		return nil, fmt.Errorf("verifying a TEEP message: %w", err)
 	}
