@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"sealift/internal/moc/mocapi"
+)
+
+// Deployment is a deployment with what the API shows and what only the M/OC needs. One that was read is shared: change a
+// copy through Update.
+type Deployment struct {
+	mocapi.Deployment
+	Private Private
+	// Wanted are the packages that should be on the device, by role.
+	Wanted map[string]*Package
+}
+
+// Private is what the M/OC keeps of a deployment beside what it shows.
+type Private struct {
+	// Wake counts reasons for a TEEP session; see mocapi.WantedInstance.
+	Wake uint64 `json:"wake"`
+	// Seen is set when the Broker has announced the instance once.
+	Seen bool `json:"seen,omitempty"`
+	// Deleted is when the removal was asked for.
+	Deleted time.Time `json:"deleted,omitzero"`
+	// Dropped is the device's work generation that no longer lists the instance; 0 while it is listed.
+	Dropped uint64 `json:"dropped,omitempty"`
+	// Appraised says what the owner's last positive appraisal covers; nil: there is none that counts.
+	Appraised *Appraised `json:"appraised,omitempty"`
+	// Failed makes the state failed; Problem says why.
+	Failed bool `json:"failed,omitempty"`
+	// Attempts counts the failures of the update with the package of role AttemptRole.
+	Attempts    int    `json:"attempts,omitempty"`
+	AttemptRole string `json:"attempt_role,omitempty"`
+	// RetryAt is when the deployment is woken without anybody asking.
+	RetryAt time.Time `json:"retry_at,omitzero"`
+}
+
+// Appraised is what a positive appraisal is about.
+type Appraised struct {
+	ID       string `json:"id"`
+	AgentKID []byte `json:"agent_kid"`
+	TASet    string `json:"ta_set"`
+}
+
+// Package is a package that a deployment wants on its device.
+type Package struct {
+	mocapi.PackageRef
+	Owner          string
+	ManifestID     string // manifest-component-id, as a string
+	ManifestDigest string // "sha256:<hex>" of the SUIT manifest
+	Sequence       uint64
+	Envelope       []byte   // SUIT envelope as it goes into an Update: without tag
+	Blobs          []string // "sha256:<hex>" of the payloads
+}
+
+// document is the stored form.
+type document struct {
+	Public  mocapi.Deployment `json:"public"`
+	Private Private           `json:"private"`
+}
+
+// AddEvent adds a line to a deployment's history.
+func (tx *Tx) AddEvent(deployment, kind, format string, args ...any) error {
+	_, err := tx.exec("INSERT INTO events (deployment, time, kind, message) VALUES (?, ?, ?, ?)",
+		deployment, tx.s.Now().UnixMilli(), kind, fmt.Sprintf(format, args...))
+	if err != nil {
+		return err
+	}
+	_, err = tx.exec(`DELETE FROM events WHERE deployment = ?1 AND seq <=
+		(SELECT seq FROM events WHERE deployment = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)`, deployment, tx.s.opts.EventsKept)
+	return err
+}
+
+// InsertDeployment stores a new deployment with its packages. Its version becomes 1.
+func (tx *Tx) InsertDeployment(d *Deployment) error {
+	d.Version, d.Created, d.Updated = 1, tx.s.Now().UTC(), tx.s.Now().UTC()
+	doc, err := d.encode()
+	if err != nil {
+		return err
+	}
+	_, err = tx.exec("INSERT INTO deployments (id, owner, device, state, version, retry_at, doc) VALUES (?, ?, ?, ?, 1, NULL, ?)",
+		d.ID, d.Owner, d.Device, string(d.State), doc)
+	if err != nil {
+		return err
+	}
+	for _, p := range d.Wanted {
+		if err := tx.putPackage(d.ID, p); err != nil {
+			return err
+		}
+	}
+	return tx.changed(d, true)
+}
+
+// Deployment reads a deployment inside the transaction. The result is the caller's own.
+func (tx *Tx) Deployment(id string) (*Deployment, error) {
+	return loadDeployment(id, tx.row, tx.rows)
+}
+
+// PutDeployment replaces the version of the deployment that d was made from by d; ErrConflict if it is no longer the
+// present one, or if a step of the trace was done before. Steps are only added, never changed.
+func (tx *Tx) PutDeployment(d *Deployment) error {
+	old, err := tx.Deployment(d.ID)
+	if err != nil {
+		return err
+	}
+	if old.Version != d.Version || len(d.Trace) < len(old.Trace) {
+		return ErrConflict
+	}
+	for i := len(old.Trace); i < len(d.Trace); i++ {
+		if err := tx.putStep(d, i); err != nil {
+			return err
+		}
+	}
+	for role, p := range d.Wanted {
+		if q := old.Wanted[role]; q == nil || q.Digest != p.Digest {
+			if err := tx.putPackage(d.ID, p); err != nil {
+				return err
+			}
+		}
+	}
+	d.Version, d.Updated = old.Version+1, tx.s.Now().UTC()
+	doc, err := d.encode()
+	if err != nil {
+		return err
+	}
+	var retry any
+	if !d.Private.RetryAt.IsZero() {
+		retry = d.Private.RetryAt.UnixMilli()
+	}
+	n, err := tx.exec("UPDATE deployments SET state = ?, version = ?, retry_at = ?, doc = ? WHERE id = ? AND version = ?",
+		string(d.State), d.Version, retry, doc, d.ID, old.Version)
+	if err != nil {
+		return err
+	}
+	if n != 1 {
+		return ErrConflict
+	}
+	work := old.Private.Wake != d.Private.Wake || (old.Private.Dropped == 0) != (d.Private.Dropped == 0)
+	return tx.changed(d, work)
+}
+
+func (tx *Tx) putStep(d *Deployment, i int) error {
+	doc, err := json.Marshal(d.Trace[i])
+	if err != nil {
+		return err
+	}
+	// The primary key makes "once" a property of the database, not of the caller.
+	_, err = tx.exec("INSERT INTO trace (deployment, step, doc) VALUES (?, ?, ?)", d.ID, i, doc)
+	if err != nil {
+		return fmt.Errorf("%w: step %d of %s: %w", ErrConflict, i, d.ID, err)
+	}
+	return tx.AddEvent(d.ID, "step", "%s done", d.Trace[i].Step.Step)
+}
+
+// changed wakes readers, and the device's Broker if its work has changed.
+func (tx *Tx) changed(d *Deployment, work bool) error {
+	shared := *d
+	tx.after = append(tx.after, func() { tx.s.cache.put(&shared) })
+	tx.notify(TopicDeployment(d.ID))
+	if !work {
+		return nil
+	}
+	_, err := tx.BumpDevice(d.Device)
+	return err
+}
+
+// Update applies fn to a copy of a deployment and stores the result. If fn returns ErrUnchanged, nothing is stored and
+// Update returns nil.
+func (s *Store) Update(ctx context.Context, id string, fn func(*Tx, *Deployment) error) (*Deployment, error) {
+	var out *Deployment
+	err := s.Write(ctx, func(tx *Tx) error {
+		d, err := tx.Deployment(id)
+		if err != nil {
+			return err
+		}
+		out = d
+		if err := fn(tx, d); err != nil {
+			return err
+		}
+		return tx.PutDeployment(d)
+	})
+	if errors.Is(err, ErrUnchanged) {
+		return out, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ErrUnchanged is returned by a function given to Update that has nothing to change.
+var ErrUnchanged = errors.New("store: nothing to change")
+
+// Deployment returns a deployment. It is shared: the caller must not change it.
+func (s *Store) Deployment(ctx context.Context, id string) (*Deployment, error) {
+	if d := s.cache.get(id); d != nil {
+		return d, nil
+	}
+	epoch := s.cache.now()
+	d, err := loadDeployment(id,
+		func(text string, args []any, into ...any) error { return s.row(ctx, text, args, into...) },
+		func(text string, args []any, each func(func(...any) error) error) error {
+			return s.rows(ctx, text, args, each)
+		})
+	if err != nil {
+		return nil, err
+	}
+	s.cache.fill(d, epoch)
+	return d, nil
+}
+
+// Deployments returns the deployments of an owner, or of all if owner is empty, the oldest first.
+func (s *Store) Deployments(ctx context.Context, owner string) ([]*Deployment, error) {
+	if owner == "" {
+		return s.deployments(ctx, "SELECT id FROM deployments ORDER BY seq")
+	}
+	return s.deployments(ctx, "SELECT id FROM deployments WHERE owner = ? ORDER BY seq", owner)
+}
+
+// DeploymentsOn returns the deployments that a device should hold or still holds.
+func (s *Store) DeploymentsOn(ctx context.Context, device string) ([]*Deployment, error) {
+	return s.deployments(ctx, "SELECT id FROM deployments WHERE device = ? AND state <> 'removed' ORDER BY seq", device)
+}
+
+// DueRetries returns the deployments whose RetryAt has come.
+func (s *Store) DueRetries(ctx context.Context) (ids []string, err error) {
+	err = s.rows(ctx, "SELECT id FROM deployments WHERE retry_at IS NOT NULL AND retry_at <= ?", []any{s.Now().UnixMilli()},
+		func(scan func(...any) error) error {
+			var id string
+			err := scan(&id)
+			ids = append(ids, id)
+			return err
+		})
+	return ids, err
+}
+
+func (s *Store) deployments(ctx context.Context, text string, args ...any) ([]*Deployment, error) {
+	var ids []string
+	err := s.rows(ctx, text, args, func(scan func(...any) error) error {
+		var id string
+		err := scan(&id)
+		ids = append(ids, id)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*Deployment, 0, len(ids))
+	for _, id := range ids {
+		d, err := s.Deployment(ctx, id)
+		if errors.Is(err, ErrNotFound) {
+			continue // pruned since
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+func (d *Deployment) encode() ([]byte, error) {
+	doc := document{d.Deployment, d.Private}
+	doc.Public.Trace, doc.Public.Packages = nil, nil // in tables of their own
+	return json.Marshal(doc)
+}
+
+type rowFunc = func(text string, args []any, into ...any) error
+type rowsFunc = func(text string, args []any, each func(func(...any) error) error) error
+
+func loadDeployment(id string, row rowFunc, rows rowsFunc) (*Deployment, error) {
+	var data []byte
+	var version uint64
+	if err := row("SELECT version, doc FROM deployments WHERE id = ?", []any{id}, &version, &data); err != nil {
+		return nil, err
+	}
+	var doc document
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return nil, fmt.Errorf("store: deployment %s: %w", id, err)
+	}
+	d := &Deployment{Deployment: doc.Public, Private: doc.Private, Wanted: map[string]*Package{}}
+	d.Version, d.Trace, d.Packages = version, []mocapi.TraceStep{}, []mocapi.PackageRef{}
+	err := rows("SELECT doc FROM trace WHERE deployment = ? ORDER BY step", []any{id}, func(scan func(...any) error) error {
+		var data []byte
+		if err := scan(&data); err != nil {
+			return err
+		}
+		var step mocapi.TraceStep
+		if err := json.Unmarshal(data, &step); err != nil {
+			return fmt.Errorf("store: trace of %s: %w", id, err)
+		}
+		d.Trace = append(d.Trace, step)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return d, loadPackages(d, rows)
+}
+
+func loadPackages(d *Deployment, rows rowsFunc) error {
+	return rows(`SELECT role, owner, repository, digest, manifest_id, manifest_digest, sequence, envelope FROM packages
+		WHERE deployment = ? ORDER BY created, role`, []any{d.ID}, func(scan func(...any) error) error {
+		p, err := scanPackage(scan)
+		if err != nil {
+			return err
+		}
+		d.Wanted[p.Role] = p
+		d.Packages = append(d.Packages, p.PackageRef)
+		return nil
+	})
+}
+
+// SetWanted makes p the package of its role.
+func (d *Deployment) SetWanted(p *Package) {
+	d.Packages = append(slices.DeleteFunc(slices.Clone(d.Packages), func(r mocapi.PackageRef) bool { return r.Role == p.Role }), p.PackageRef)
+	d.Wanted[p.Role] = p
+}
+
+// maxCached bounds the cache.
+const maxCached = 4096
+
+// cache holds decoded deployments; it is filled by writes and by reads that no write has overtaken.
+type cache struct {
+	mu    sync.RWMutex
+	epoch uint64
+	byID  map[string]*Deployment
+}
+
+func (c *cache) get(id string) *Deployment {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.byID[id]
+}
+
+func (c *cache) now() uint64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.epoch
+}
+
+func (c *cache) put(d *Deployment) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.epoch++
+	c.set(d)
+}
+
+func (c *cache) fill(d *Deployment, epoch uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.epoch == epoch {
+		c.set(d)
+	}
+}
+
+func (c *cache) set(d *Deployment) {
+	if c.byID == nil || len(c.byID) >= maxCached {
+		c.byID = map[string]*Deployment{}
+	}
+	c.byID[d.ID] = d
+}
+
+func (c *cache) drop(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.epoch++
+	delete(c.byID, id)
+}
