@@ -97,8 +97,8 @@ var protected = map[string]struct{ strict, loose error }{
 	"libteep/query_request_cosesign_md.cbor":              {cose.ErrUnsupported, nil},
 	"libteep/query_request_es256.cbor":                    {cose.ErrNoKey, cose.ErrBadSignature}, // no kid
 	"libteep/query_request_es384.cbor":                    {cose.ErrNoKey, cose.ErrUnsupported},  // no kid
-	"libteep/query_request_err1_cose.cbor":                {cose.ErrNoKey, teep.ErrMalformed},    // no kid
-	"libteep/query_request_err3_cose.cbor":                {cose.ErrNoKey, teep.ErrMalformed},    // no kid
+	"libteep/query_request_err1_cose.cbor":                {cose.ErrNoKey, cose.ErrBadSignature}, // no kid, and by a key that was not published
+	"libteep/query_request_err3_cose.cbor":                {cose.ErrNoKey, cose.ErrBadSignature}, // no kid, and by a key that was not published
 	"libteep/update_cose.cbor":                            {cose.ErrUnsupported, nil},
 	"tam-over-http/query_request.tam.es256.cose":          {cose.ErrUnsupported, nil},
 	"tam-over-http/update.tam.esp256.cose":                {cose.ErrNoKey, nil}, // no kid
