@@ -65,6 +65,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newReleaseCmd(a),
 		newCallCmd(a),
 		newRemoveCmd(a),
+		newInspectCmd(a),
 		newKeysCmd(a),
 		newPolicyCmd(a),
 		newContextCmd(a),
