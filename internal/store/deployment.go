@@ -35,6 +35,8 @@ type Private struct {
 	Dropped uint64 `json:"dropped,omitempty"`
 	// Appraised says what the owner's last positive appraisal covers; nil: there is none that counts.
 	Appraised *Appraised `json:"appraised,omitempty"`
+	// Asked are the owner's evidence requests without an answer, the oldest first.
+	Asked []Asked `json:"asked,omitempty"`
 	// Failed makes the state failed; Problem says why.
 	Failed bool `json:"failed,omitempty"`
 	// Attempts counts the failures of the update with the package of role AttemptRole.
@@ -44,11 +46,19 @@ type Private struct {
 	RetryAt time.Time `json:"retry_at,omitzero"`
 }
 
-// Appraised is what a positive appraisal is about.
+// Asked is an evidence request that waits for its answer.
+type Asked struct {
+	ID    string    `json:"id"`
+	Nonce []byte    `json:"nonce"`
+	Time  time.Time `json:"time"`
+}
+
+// Appraised is what a positive appraisal is about: an Agent key and, where the TA is a package of its own, the digest
+// of the TA's manifest.
 type Appraised struct {
 	ID       string `json:"id"`
 	AgentKID []byte `json:"agent_kid"`
-	TASet    string `json:"ta_set"`
+	TA       string `json:"ta,omitempty"`
 }
 
 // Package is a package that a deployment wants on its device.

@@ -15,9 +15,9 @@ import (
 type Evidence struct {
 	mocapi.Evidence
 	Deployment string    `json:"deployment"`
-	Nonce      []byte    `json:"nonce"` // the owner's; zeros for what the TAM asked for itself
+	Nonce      []byte    `json:"nonce"` // the owner's; empty for what the TAM asked for itself
 	Created    time.Time `json:"created"`
-	TASet      string    `json:"ta_set"` // the TAs that the Evidence names, see tam.TASet
+	Manifests  []string  `json:"manifests"` // digests of the manifests that the Evidence names, "sha256:<hex>"
 }
 
 // PutEvidence stores an evidence request or its answer. Of the answers only the newest are kept.
@@ -41,20 +41,11 @@ func (tx *Tx) PutEvidence(e *Evidence) error {
 	return err
 }
 
-// PendingEvidence returns the unanswered requests of a deployment that were made at or after since, the oldest first.
-// Older ones are deleted: their owner no longer waits.
-func (tx *Tx) PendingEvidence(deployment string, since time.Time) ([]*Evidence, error) {
-	_, err := tx.exec("DELETE FROM evidence WHERE deployment = ? AND pending = 1 AND created < ?", deployment, since.UnixMilli())
-	if err != nil {
-		return nil, err
-	}
-	return loadEvidence(tx.rows, "SELECT doc FROM evidence WHERE deployment = ? AND pending = 1 ORDER BY created", deployment)
-}
-
-// PendingEvidence is the reading form: it deletes nothing.
-func (s *Store) PendingEvidence(ctx context.Context, deployment string, since time.Time) ([]*Evidence, error) {
-	return loadEvidence(s.rowsWith(ctx), "SELECT doc FROM evidence WHERE deployment = ? AND pending = 1 AND created >= ? ORDER BY created",
-		deployment, since.UnixMilli())
+// DropEvidence deletes evidence requests, answered or not.
+func (tx *Tx) DropEvidence(deployment, id string) error {
+	_, err := tx.exec("DELETE FROM evidence WHERE id = ? AND deployment = ?", id, deployment)
+	tx.notify(TopicEvidence(id))
+	return err
 }
 
 // AnsweredEvidence returns the answers that are kept, the oldest first.
@@ -97,10 +88,9 @@ func loadEvidence(rows rowsFunc, text string, args ...any) (out []*Evidence, err
 // Appraisal is an owner's appraisal with its Attestation Result.
 type Appraisal struct {
 	mocapi.Appraisal
-	Deployment string `json:"deployment"`
-	Result     []byte `json:"result"`
-	AgentKID   []byte `json:"agent_kid"`
-	TASet      string `json:"ta_set"`
+	Deployment string    `json:"deployment"`
+	Result     []byte    `json:"result"`
+	Covers     Appraised `json:"covers"`
 }
 
 // PutAppraisal stores an appraisal; the newest EvidenceMax of a deployment are kept.

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package course says how a deployment moves along its plan: which package a step needs, which steps an observation of
+// the device proves done, and which state follows. It changes values that the caller holds in a store transaction and
+// does nothing by itself, so the REST side and the TAM cannot disagree about where a deployment stands.
+//
+// Steps are done in the order of the plan and each once (DESIGN.md section 5): [Advance] looks at the next step only,
+// and the store refuses a step that is there already. What has been done and is gone again (a device that lost a UA)
+// is installed again without a second line in the trace.
+package course
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"sealift/internal/fault"
+	"sealift/internal/moc/mocapi"
+	"sealift/internal/store"
+	"sealift/usecase"
+)
+
+// Role returns the role of the package that a step installs, "" for the steps that install none.
+func Role(d *store.Deployment, step usecase.StepName) string {
+	switch step {
+	case usecase.Admit, usecase.Attest:
+		return ""
+	case usecase.UAToREE:
+		return roleOf(d, usecase.UA)
+	case usecase.TAToInstance:
+		return roleOf(d, usecase.TA)
+	case usecase.PDToTA:
+		return roleOf(d, usecase.PD)
+	}
+	return mocapi.PackageBundle
+}
+
+// roleOf returns the role of the package that a payload travels in: its own, or the bundle.
+func roleOf(d *store.Deployment, p usecase.Payload) string {
+	for _, in := range usecase.Mode(d.Mode).Packages() {
+		if slices.Contains(in, p) && len(in) > 1 {
+			return mocapi.PackageBundle
+		}
+	}
+	return string(p)
+}
+
+// Roles returns the roles of a mode's packages: those that are needed at the start, and those that come with a release
+// because they hold PD.
+func Roles(mode usecase.Mode) (start, released []string) {
+	for _, in := range mode.Packages() {
+		role := mocapi.PackageBundle
+		if len(in) == 1 {
+			role = string(in[0])
+		}
+		if slices.Contains(in, usecase.PD) {
+			released = append(released, role)
+		} else {
+			start = append(start, role)
+		}
+	}
+	return start, released
+}
+
+// Next returns the first step that is not done; ok is false when all are.
+func Next(d *store.Deployment) (step usecase.Step, ok bool) {
+	if len(d.Trace) >= len(d.Plan) {
+		return usecase.Step{}, false
+	}
+	return d.Plan[len(d.Trace)], true
+}
+
+// Done notes the next step of the plan as done. It refuses any other.
+func Done(d *store.Deployment, step usecase.StepName, now time.Time, detail string) error {
+	next, ok := Next(d)
+	if !ok || next.Step != step {
+		return fmt.Errorf("step %s of %s is not the next: %w", step, d.ID, store.ErrConflict)
+	}
+	d.Trace = append(slices.Clone(d.Trace), mocapi.TraceStep{Step: next, Time: now.UTC(), Detail: detail})
+	return nil
+}
+
+// Present reports whether the device has exactly the package that is wanted in a role: its manifest, by digest.
+func Present(d *store.Deployment, role string) bool {
+	p := d.Wanted[role]
+	return p != nil && HasManifest(d, p.ManifestDigest)
+}
+
+// HasManifest reports whether the Agent has listed a manifest with that digest.
+func HasManifest(d *store.Deployment, digest string) bool {
+	return slices.ContainsFunc(d.Installed, func(c mocapi.InstalledComponent) bool {
+		return c.Digest == digest && strings.HasPrefix(c.Component, "manifest/")
+	})
+}
+
+// Missing returns the first package that the plan has reached and the device lacks: of a step that was done before, or
+// of the next one. It returns nil when there is nothing to install now: because the plan waits for the owner, or because
+// all is there.
+func Missing(d *store.Deployment) *store.Package {
+	for i, step := range d.Plan {
+		role := Role(d, step.Step)
+		if role != "" && !Present(d, role) {
+			return d.Wanted[role] // nil: not released yet
+		}
+		if i >= len(d.Trace) {
+			return nil // admit and attest are done by others
+		}
+	}
+	return nil
+}
+
+// Advance notes the steps as done that the installed components prove, in order, as far as they go.
+func Advance(d *store.Deployment, now time.Time) {
+	for {
+		step, ok := Next(d)
+		if !ok {
+			return
+		}
+		role := Role(d, step.Step)
+		if role == "" || !Present(d, role) {
+			return
+		}
+		p := d.Wanted[role]
+		detail := fmt.Sprintf("%s, sequence %d, %s", p.ManifestID, p.Sequence, p.ManifestDigest)
+		if Done(d, step.Step, now, detail) != nil {
+			return
+		}
+	}
+}
+
+// SetInstalled notes what the Agent has listed.
+func SetInstalled(d *store.Deployment, list []mocapi.InstalledComponent) {
+	if list == nil {
+		list = []mocapi.InstalledComponent{}
+	}
+	d.Installed = list
+}
+
+// AddInstalled notes one manifest or component that a report of the Agent names.
+func AddInstalled(d *store.Deployment, c mocapi.InstalledComponent) {
+	list := slices.Clone(d.Installed)
+	i := slices.IndexFunc(list, func(x mocapi.InstalledComponent) bool { return x.Component == c.Component })
+	if i >= 0 {
+		list[i] = c
+	} else {
+		list = append(list, c)
+	}
+	d.Installed = list
+}
+
+// Covers returns what an appraisal of Evidence over these manifests covers.
+func Covers(d *store.Deployment, id string, agentKID []byte) store.Appraised {
+	a := store.Appraised{ID: id, AgentKID: agentKID}
+	if p := d.Wanted[mocapi.PackageTA]; p != nil {
+		a.TA = p.ManifestDigest
+	}
+	return a
+}
+
+// Appraised reports whether a positive appraisal covers the present Agent key and the present TA.
+func Appraised(d *store.Deployment) bool {
+	a := d.Private.Appraised
+	if a == nil || d.AgentKey == nil || !bytes.Equal(a.AgentKID, d.AgentKey.KID()) {
+		return false
+	}
+	p := d.Wanted[mocapi.PackageTA]
+	return p == nil || a.TA == p.ManifestDigest && HasManifest(d, a.TA)
+}
+
+// Fail makes the deployment failed. A zero retry means that it is not tried again by itself.
+func Fail(d *store.Deployment, problem *fault.Error, retry time.Time) {
+	d.Private.Failed, d.Private.RetryAt, d.Problem = true, retry, problem
+}
+
+// Recovered clears a problem once the device answers as it should.
+func Recovered(d *store.Deployment) {
+	d.Private.Failed, d.Private.Attempts, d.Private.AttemptRole = false, 0, ""
+	d.Private.RetryAt, d.Problem = time.Time{}, nil
+}
+
+// Drop takes the instance off its device's work list. The Broker destroys it, and when it has said so the deployment is
+// removed.
+func Drop(tx *store.Tx, d *store.Deployment) error {
+	if d.Private.Dropped != 0 {
+		return nil
+	}
+	generation, err := tx.BumpDevice(d.Device)
+	if err != nil {
+		return err
+	}
+	d.Private.Dropped, d.Private.RetryAt = generation, time.Time{}
+	return tx.AddEvent(d.ID, "state", "the instance is no longer part of the device's work")
+}
+
+// Refresh derives the state and what else follows from the rest. Call it last in every change.
+func Refresh(tx *store.Tx, d *store.Deployment) error {
+	old := d.State
+	d.Appraised = Appraised(d)
+	d.State = derive(d)
+	if d.State == old {
+		return nil
+	}
+	text := fmt.Sprintf("%s -> %s", old, d.State)
+	if d.State == mocapi.StateFailed && d.Problem != nil {
+		text += ": " + d.Problem.Message
+	}
+	return tx.AddEvent(d.ID, "state", "%s", text)
+}
+
+func derive(d *store.Deployment) mocapi.State {
+	switch {
+	case d.State == mocapi.StateRemoved:
+		return mocapi.StateRemoved
+	case !d.Private.Deleted.IsZero():
+		return mocapi.StateRemoving
+	case d.Private.Failed:
+		return mocapi.StateFailed
+	case len(d.Trace) == len(d.Plan):
+		return mocapi.StateRunning
+	case len(d.Trace) == 0 && !d.Private.Seen:
+		return mocapi.StatePending
+	case len(d.Trace) == 0:
+		return mocapi.StateAdmitting
+	}
+	attest := slices.IndexFunc(d.Plan, func(s usecase.Step) bool { return s.Step == usecase.Attest })
+	switch {
+	case len(d.Trace) < attest:
+		return mocapi.StateInstalling
+	case len(d.Trace) == attest, !d.Released:
+		return mocapi.StateAwaitingAppraisal
+	}
+	return mocapi.StateInstallingPD
+}
