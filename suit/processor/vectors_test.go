@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fxamacker/cbor/v2"
+
 	"sealift/cose"
 	"sealift/internal/sharedtest"
 	"sealift/suit"
@@ -124,7 +126,7 @@ type vector struct {
 
 const dummy = "its digests are dummies, no such payload exists"
 const updateManagement = "it uses commands of suit-update-management, which this processor refuses in whole"
-const oldDraft = "it is of a draft that had install at label 9, where invoke is now: nothing may be installed"
+const oldDraft = "it is of a draft that had install at label 9, and members that are gone"
 const invocationOnly = "it has no section for an update"
 
 var vectors = []vector{
@@ -167,12 +169,12 @@ var vectors = []vector{
 	{path: "dthaler-teep/38b08738.suit.cbor", reason: report.ReasonUnauthorised},
 
 	{path: "tamproto/suit_manifest_exp1.suit.cbor", reason: report.ReasonCBORParse},
-	{path: "teep-device/suit-id-example0.suit.cbor", reason: report.ReasonOperationFailed, why: oldDraft},
-	{path: "teep-device/suit-id-example1.suit.cbor", reason: report.ReasonOperationFailed, why: oldDraft},
-	{path: "teep-device/suit-id-example3.suit.cbor", reason: report.ReasonOperationFailed, why: oldDraft},
-	{path: "teep-device/suit-id-example4.suit.cbor", reason: report.ReasonOperationFailed, why: oldDraft},
-	{path: "teep-device/suit-id-example5.suit.cbor", reason: report.ReasonOperationFailed, why: oldDraft},
-	{path: "teep-device/suit-id-example7.suit.cbor", reason: report.ReasonOperationFailed, why: oldDraft},
+	{path: "teep-device/suit-id-example0.suit.cbor", reason: report.ReasonCBORParse, why: oldDraft},
+	{path: "teep-device/suit-id-example1.suit.cbor", reason: report.ReasonCBORParse, why: oldDraft},
+	{path: "teep-device/suit-id-example3.suit.cbor", reason: report.ReasonCBORParse, why: oldDraft},
+	{path: "teep-device/suit-id-example4.suit.cbor", reason: report.ReasonCBORParse, why: oldDraft},
+	{path: "teep-device/suit-id-example5.suit.cbor", reason: report.ReasonCBORParse, why: oldDraft},
+	{path: "teep-device/suit-id-example7.suit.cbor", reason: report.ReasonCBORParse, why: oldDraft},
 	{path: "teep-device/teep-id-ex1.suit.cbor", reason: report.ReasonCBORParse, why: "set-parameters in the shared sequence"},
 	{path: "teep-device/teep-id-ex3.suit.cbor", reason: report.ReasonCBORParse, why: oldDraft},
 
@@ -319,5 +321,49 @@ func TestDecryptionVectors(t *testing.T) {
 				t.Errorf("decrypted to %q", got)
 			}
 		})
+	}
+}
+
+// TestManifestsInTEEP runs the manifests inside the published Update messages: untagged, and one of an old draft.
+func TestManifestsInTEEP(t *testing.T) {
+	var msg []cose.RawMessage
+	var update map[int64]cose.RawMessage
+	var list [][]byte
+	decode := func(data []byte, v any) {
+		t.Helper()
+		if err := cose.Unmarshal(data, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	decode(sharedtest.Read(t, "vectors", "teep-protocol/update.cbor"), &msg)
+	decode(msg[1], &update)
+	decode(update[10], &list)
+	for _, envelope := range list {
+		p := exampleDevice(t)
+		e := refusedBytes(t, p, envelope, exampleKeys(t))
+		if len(p.creates) != 0 {
+			t.Errorf("wrote %v before: %v", p.creates, e)
+		}
+	}
+	var sign1 cbor.RawTag
+	var parts []cose.RawMessage
+	var payload []byte
+	decode(sharedtest.Read(t, "vectors", "generated/teep/update_three_manifests.cbor"), &sign1)
+	decode(sign1.Content, &parts)
+	decode(parts[2], &payload)
+	decode(payload, &msg)
+	decode(msg[1], &update)
+	list = nil
+	decode(update[10], &list)
+	p := exampleDevice(t)
+	for _, envelope := range list {
+		out, err := New(p, exampleKeys(t)).Update(context.Background(), envelope)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.commit(out)
+	}
+	if len(list) != 3 || string(p.components[teepTA]) != helloTA || len(p.components[teepConfig]) == 0 {
+		t.Errorf("%d manifests left %v", len(list), p.components)
 	}
 }
