@@ -8,7 +8,6 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -412,4 +411,12 @@ func (w *world) fails(m teep.Message, reason report.Reason, text string) {
 	}
 }
 
-var errNoAnswer = errors.New("no answer")
+// eventually waits for something that happens in another goroutine.
+func eventually(t *testing.T, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("never")
+		}
+	}
+}

@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"syscall"
 
+	"sealift/internal/agent/runner"
 	"sealift/internal/agent/vault"
+	"sealift/internal/channel"
 	"sealift/suit"
 	"sealift/suit/processor"
 	"sealift/suit/report"
@@ -40,7 +43,7 @@ func (a *Agent) update(ctx context.Context, m *teep.Update) (teep.Message, error
 			return nil
 		}
 		a.log.Warn("a manifest was refused", "manifest", what, "error", err)
-		e := failed(m.Token, teep.ErrCodeManifestProcessingFailed, "%s: %v", what, err)
+		e := failed(m.Token, teep.ErrCodeManifestProcessingFailed, "%s: %s", what, explain(err))
 		e.SUITReports = reports
 		return e
 	}
@@ -56,6 +59,28 @@ func (a *Agent) update(ctx context.Context, m *teep.Update) (teep.Message, error
 		}
 	}
 	return &teep.Success{Token: m.Token, SUITReports: reports}, nil
+}
+
+// explain puts the cause that an operator can do something about first: err-msg is short, and the way to the cause is long.
+func explain(err error) string {
+	for _, c := range []struct {
+		cause error
+		text  string
+	}{
+		{syscall.ENOSPC, "no space left in the sealed store"},
+		{channel.ErrNoSpace, "no space left in the REE"},
+		{channel.ErrNotFound, "the Broker cannot find the payload"},
+		{runner.ErrProgram, "the program cannot be run"},
+		{runner.ErrExited, "the TA ends at once"},
+		{channel.ErrExec, "the UA cannot be run"},
+		{errNoBroker, "no Broker"},
+		{context.DeadlineExceeded, "time is up"},
+	} {
+		if errors.Is(err, c.cause) {
+			return c.text + ": " + err.Error()
+		}
+	}
+	return err.Error()
 }
 
 func marshalReport(rep *report.Report) ([]byte, bool) {
