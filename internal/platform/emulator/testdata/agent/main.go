@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+// Command agent is a TEEP Agent for the tests of the platform: it does what the test at the other end of its channel says, one
+// JSON object a line.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"sealift/internal/platform/hw"
+	"sealift/internal/platform/sandbox"
+)
+
+// Order and Report are the protocol of the test.
+type Order struct {
+	Do     string
+	Arg    string
+	Number uint64
+}
+
+type Report struct {
+	Error  string   `json:",omitempty"`
+	Text   string   `json:",omitempty"`
+	Number uint64   `json:",omitempty"`
+	Data   []byte   `json:",omitempty"`
+	Chain  [][]byte `json:",omitempty"`
+	Info   *hw.Info `json:",omitempty"`
+}
+
+func main() {
+	sandbox.Init()
+	tee, err := hw.Open(hw.FD)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Fprintln(os.Stderr, "test agent is up")
+	for conn := range tee.Channels() {
+		go serve(tee, conn)
+	}
+	fmt.Fprintln(os.Stderr, "the platform is gone")
+}
+
+func serve(tee hw.TEE, conn net.Conn) {
+	in, out := json.NewDecoder(conn), json.NewEncoder(conn)
+	for {
+		var o Order
+		if in.Decode(&o) != nil {
+			return
+		}
+		var r Report
+		if err := obey(tee, o, &r); err != nil {
+			r.Error = err.Error()
+		}
+		if out.Encode(r) != nil {
+			return
+		}
+	}
+}
+
+func obey(tee hw.TEE, o Order, r *Report) (err error) {
+	switch o.Do {
+	case "info":
+		info, err := tee.Info()
+		r.Info = &info
+		return err
+	case "evidence":
+		b, err := hex.DecodeString(o.Arg)
+		if err != nil {
+			return err
+		}
+		e, err := tee.Evidence(context.Background(), [64]byte(b))
+		r.Data, r.Chain, r.Text = e.Token, e.Chain, e.MediaType
+		return err
+	case "key":
+		key, err := tee.SealingKey(o.Arg)
+		r.Data = key[:]
+		return err
+	case "counter":
+		r.Number, err = tee.Counter()
+	case "increment":
+		r.Number, err = tee.Increment(o.Number)
+	case "exit":
+		os.Exit(int(o.Number))
+	case "give-up":
+		err = tee.Close()
+	case "hang":
+		time.Sleep(time.Hour)
+	case "read":
+		r.Data, err = os.ReadFile(o.Arg)
+	case "write":
+		name, data, _ := strings.Cut(o.Arg, "=")
+		err = os.WriteFile(name, []byte(data), 0o600)
+	case "print":
+		for range o.Number {
+			fmt.Println(o.Arg)
+		}
+	case "ta":
+		r.Text, err = runTA(o.Arg)
+	}
+	return err
+}
+
+// runTA starts the program in /store/ta in a sandbox of its own.
+func runTA(args string) (string, error) {
+	f, err := os.Open("/store/ta")
+	if err != nil {
+		return "", err
+	}
+	program, _, err := sandbox.SealedMemfd("ta", io.Reader(f))
+	if err != nil {
+		return "", err
+	}
+	defer program.Close()
+	var out bytes.Buffer
+	cmd := sandbox.Command(context.Background(), sandbox.Spec{
+		Program: program, Args: append([]string{"ta"}, strings.Fields(args)...), Hostname: "ta",
+		Limits: sandbox.Limits{Processes: 64},
+	})
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err = cmd.Run()
+	return out.String(), err
+}
