@@ -72,10 +72,13 @@ func writeStatus(w io.Writer, list []*owner.Status, detail bool) {
 		if s.Remote != nil {
 			where = printable(fmt.Sprintf("%s (%s/%s)%s", s.Remote.Device, s.Remote.Hardware, s.Remote.Instance, emulatedMark(s.Emulated)))
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, s.App, s.Mode, printable(s.State()), yes(s.Appraised != nil), yes(s.Released != nil), where)
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", printable(s.ID), printable(s.App), printable(string(s.Mode)), printable(s.State()), yes(s.Appraised != nil), yes(s.Released != nil), where)
 	}
 	tw.Flush()
 	for _, s := range list {
+		if s.Unknown {
+			fmt.Fprintf(w, "%s is not in this owner's folder: a deploy was interrupted; sealift remove %s ends it\n", printable(s.ID), printable(s.ID))
+		}
 		for _, d := range s.Drift {
 			fmt.Fprintf(w, "drift: %s: %s\n", s.ID, printable(d))
 		}

@@ -67,7 +67,6 @@ type fakeMOC struct {
 	changeConf func(*agentconfig.Config)
 	swapPlan   bool
 	otherAgent bool // names another Agent key after the appraisal
-	extraTA    bool
 }
 
 func newFakeMOC(t *testing.T) *fakeMOC {

@@ -372,6 +372,25 @@ func TestLostAnswer(t *testing.T) {
 	}
 }
 
+// TestInterruptedDeploy: a deployment that the folder does not know of is shown, and can be removed by its id.
+func TestInterruptedDeploy(t *testing.T) {
+	w := newWorld(t, usecase.ModeTAPD)
+	d := w.deploy(t)
+	must(t, w.owner.Forget(d.ID))
+	list, err := w.owner.Status(t.Context(), "")
+	must(t, err)
+	if len(list) != 1 || !list[0].Unknown || list[0].ID != d.ID {
+		t.Fatalf("status %+v", list)
+	}
+	must(t, w.owner.Remove(t.Context(), d.ID))
+	if w.moc.dep.State != mocapi.StateRemoved {
+		t.Errorf("the deployment is %s", w.moc.dep.State)
+	}
+	if err := w.owner.Remove(t.Context(), "other"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("removing what is nowhere: %v", err)
+	}
+}
+
 func TestPlanOfTheOperator(t *testing.T) {
 	w := newWorld(t, usecase.ModeTAPD)
 	w.moc.swapPlan = true

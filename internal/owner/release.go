@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"sealift/cose"
@@ -45,15 +47,8 @@ func (o *Owner) Release(ctx context.Context, a *Appraised) (*Release, error) {
 	if err != nil {
 		return nil, err
 	}
-	now, err := persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.Deployment(ctx, d.ID, 0, 0) })
-	if err != nil {
+	if err := o.stillAppraised(ctx, s, d.ID, a); err != nil {
 		return nil, err
-	}
-	if now.State == mocapi.StateFailed {
-		return nil, problemOf(now)
-	}
-	if now.AgentKey != nil && !now.AgentKey.Equal(a.state.AgentKey) {
-		return nil, errNotAppraised("another Agent answers for this deployment than the one that was appraised")
 	}
 	to, role, kinds, err := a.recipient(d)
 	if err != nil {
@@ -72,18 +67,47 @@ func (o *Owner) Release(ctx context.Context, a *Appraised) (*Release, error) {
 	if err != nil {
 		return nil, err
 	}
-	posted, err := persist(ctx, o, func() (*mocapi.Release, error) {
-		return s.api.Release(ctx, d.ID, mocapi.ReleaseRequest{Appraisal: a.state.Appraisal, Packages: []mocapi.PackageRef{ref}})
-	})
+	posted, err := o.postRelease(ctx, s, d.ID, mocapi.ReleaseRequest{Appraisal: a.state.Appraisal, Packages: []mocapi.PackageRef{ref}})
 	if err != nil {
 		return nil, err
 	}
 	out := &Release{Deployment: d.ID, ID: posted.ID, Appraisal: a.state.Appraisal, Package: ref.Digest, Sequence: sequence,
-		EncryptedTo: role2key(role), Key: hex.EncodeToString(to.KID()), Emulated: a.state.Emulated, Time: o.Now().UTC()}
-	o.tell("release", "owner", fmt.Sprintf("released %s, encrypted to the attested %s's key %.16s%s", kindsText(kinds), out.EncryptedTo, out.Key, mark(out.Emulated)))
+		EncryptedTo: keyHolder(role), Key: hex.EncodeToString(to.KID()), Emulated: a.state.Emulated, Time: o.Now().UTC()}
+	o.tell("release", "owner", fmt.Sprintf("released %s, encrypted to the attested %s's key %.16s%s", kindsText(kinds), out.EncryptedTo,
+		out.Key, mark(out.Emulated)))
 	return out, o.change(d.ID, func(d *deployment) error {
 		d.Released = append(d.Released, released{ID: posted.ID, Appraisal: a.state.Appraisal, Digest: ref.Digest, Sequence: sequence, Time: out.Time})
 		return nil
+	})
+}
+
+// stillAppraised asks the M/OC whether the Agent that was appraised is the one that it has now. It could lie; what is released then is
+// encrypted to a key that only the appraised one holds.
+func (o *Owner) stillAppraised(ctx context.Context, s *session, id string, a *Appraised) error {
+	now, err := persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.Deployment(ctx, id, 0, 0) })
+	switch {
+	case err != nil:
+		return err
+	case now.State == mocapi.StateFailed:
+		return problemOf(now)
+	case now.AgentKey != nil && !now.AgentKey.Equal(a.state.AgentKey):
+		return errNotAppraised("another Agent answers for this deployment than the one that was appraised")
+	}
+	return nil
+}
+
+// postRelease posts a release. Where an earlier answer was lost, the M/OC may refuse the repetition because it has the release already.
+func (o *Owner) postRelease(ctx context.Context, s *session, id string, r mocapi.ReleaseRequest) (*mocapi.Release, error) {
+	unsure := false
+	return persist(ctx, o, func() (*mocapi.Release, error) {
+		posted, err := s.api.Release(ctx, id, r)
+		if unsure && fault.Is(err, fault.Conflict) {
+			if now, getErr := s.api.Deployment(ctx, id, 0, 0); getErr == nil && now.Released {
+				return &mocapi.Release{Appraisal: r.Appraisal, Packages: r.Packages, Time: o.Now().UTC()}, nil
+			}
+		}
+		unsure = unsure || (err != nil && !neverArrived(err))
+		return posted, err
 	})
 }
 
@@ -91,7 +115,8 @@ func errNotAppraised(why string) error {
 	return fault.New(fault.ReleaseBeforeAppraisal, "PD is not released: %s", why).WithHint("sealift verify appraises the Evidence; release after it says yes")
 }
 
-func role2key(role string) string {
+// keyHolder says whose key opens a package with PD.
+func keyHolder(role string) string {
 	if role == manifest.RoleBundle {
 		return "agent"
 	}
@@ -101,10 +126,8 @@ func role2key(role string) string {
 // recipient returns the attested key that the release is encrypted to, the release's role, and which kinds of components it carries.
 func (a *Appraised) recipient(d *deployment) (to *cose.Key, role string, kinds []usecase.Payload, err error) {
 	for _, p := range d.Package.Mode.Packages() {
-		for _, kind := range p {
-			if kind == usecase.PD {
-				kinds = p
-			}
+		if slices.Contains(p, usecase.PD) {
+			kinds = p
 		}
 	}
 	if d.Package.Mode.Bundled() {
@@ -126,7 +149,7 @@ func (o *Owner) sealPackage(d *deployment, a *Appraised, role string, kinds []us
 	shape := manifest.Sealed{App: d.Package.Name, Role: role, Cells: a.cells()}
 	var payloads []archive.Blob
 	for _, c := range d.Package.Components {
-		if !contains(kinds, c.Kind) {
+		if !slices.Contains(kinds, c.Kind) {
 			continue
 		}
 		out, err := s.component(c)
@@ -166,22 +189,10 @@ func taManifest(d *archive.Description) (*manifest.Dependency, error) {
 	return &manifest.Dependency{ID: manifest.ID(d.Name, manifest.RoleTA), Digest: suit.Digest{Alg: suit.AlgSHA256, Bytes: sum}}, nil
 }
 
-func contains(kinds []usecase.Payload, k usecase.Payload) bool {
-	for _, x := range kinds {
-		if x == k {
-			return true
-		}
-	}
-	return false
-}
-
 func kindsText(kinds []usecase.Payload) string {
-	text := ""
+	names := make([]string, len(kinds))
 	for i, k := range kinds {
-		if i > 0 {
-			text += "+"
-		}
-		text += string(k)
+		names[i] = string(k)
 	}
-	return text
+	return strings.Join(names, "+")
 }

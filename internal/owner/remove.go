@@ -5,6 +5,7 @@ package owner
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"sealift/internal/fault"
 	"sealift/internal/moc/mocapi"
@@ -14,6 +15,9 @@ import (
 // that, this owner's folder forgets the deployment. It waits until then.
 func (o *Owner) Remove(ctx context.Context, ref string) error {
 	d, err := o.find(ref)
+	if fault.Is(err, fault.NotFound) && o.listed(ctx, ref) {
+		d, err = &deployment{ID: ref, Context: o.Context}, nil
+	}
 	if err != nil {
 		return err
 	}
@@ -37,6 +41,11 @@ func (o *Owner) Remove(ctx context.Context, ref string) error {
 	}
 	o.tell("remove", "moc", fmt.Sprintf("the device reported deployment %s gone", d.ID))
 	return nil
+}
+
+// listed reports whether the M/OC of the context in use has a deployment of that id of this owner's, though the folder has not.
+func (o *Owner) listed(ctx context.Context, id string) bool {
+	return slices.ContainsFunc(o.unknown(ctx, nil), func(s *Status) bool { return s.ID == id })
 }
 
 // Forget drops the local record of a deployment and leaves the M/OC alone.

@@ -10,6 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"sealift/cose"
 	"sealift/internal/fault"
@@ -97,11 +100,21 @@ func (s sealer) encrypt(src io.Reader, size int64) (sealed, error) {
 	}, f.Close()
 }
 
-// workFolder makes a folder for ciphertext, and what removes it.
+// workFolder makes a folder for ciphertext, and what removes it. Folders of processes that were killed are removed as well.
 func (o *Owner) workFolder() (dir string, remove func(), err error) {
 	parent := filepath.Join(o.Home.Dir(), "work")
 	if err := os.MkdirAll(parent, 0o700); err != nil {
 		return "", nil, err
+	}
+	left, err := os.ReadDir(parent)
+	if err != nil {
+		return "", nil, err
+	}
+	for _, e := range left {
+		owner, _, _ := strings.Cut(e.Name(), "-")
+		if pid, err := strconv.Atoi(owner); err == nil && unix.Kill(pid, 0) == unix.ESRCH {
+			os.RemoveAll(filepath.Join(parent, e.Name()))
+		}
 	}
 	if dir, err = os.MkdirTemp(parent, strconv.Itoa(os.Getpid())+"-*"); err != nil {
 		return "", nil, err

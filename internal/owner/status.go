@@ -28,7 +28,8 @@ type Status struct {
 	Emulated  bool               `json:"emulated"`
 	Remote    *mocapi.Deployment `json:"remote,omitempty"` // as the M/OC tells it; nil when it does not answer
 	Problem   *fault.Error       `json:"problem,omitempty"`
-	Drift     []string           `json:"drift,omitempty"` // where the M/OC's word differs from what was planned or appraised
+	Unknown   bool               `json:"unknown,omitempty"` // the M/OC has it, and this folder does not: a deploy was interrupted
+	Drift     []string           `json:"drift,omitempty"`   // where the M/OC's word differs from what was planned or appraised
 }
 
 // State is the M/OC's state, or "unreachable".
@@ -66,7 +67,37 @@ func (o *Owner) Status(ctx context.Context, ref string) ([]*Status, error) {
 	for _, d := range list {
 		out = append(out, o.statusOf(ctx, d))
 	}
+	if ref == "" {
+		out = append(out, o.unknown(ctx, list)...)
+	}
 	return out, nil
+}
+
+// unknown lists this owner's deployments at the M/OC of the context in use that are not in the folder. A deploy that was
+// interrupted leaves one; remove takes its id.
+func (o *Owner) unknown(ctx context.Context, known []*deployment) []*Status {
+	s, err := o.connect(o.Context)
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, shortly)
+	defer cancel()
+	all, err := s.api.Deployments(ctx)
+	if err != nil {
+		return nil
+	}
+	var out []*Status
+	for _, d := range all {
+		here := slices.ContainsFunc(known, func(k *deployment) bool { return k.ID == d.ID })
+		if here || d.State == mocapi.StateRemoved || d.OwnerKey == nil {
+			continue
+		}
+		if _, err := o.Home.KeyByPublic(d.OwnerKey); err == nil {
+			out = append(out, &Status{ID: d.ID, App: d.App, Mode: usecase.Mode(d.Mode), Context: s.name, Created: d.Created, Emulated: d.Emulated,
+				Remote: &d, Problem: d.Problem, Unknown: true})
+		}
+	}
+	return out
 }
 
 func (o *Owner) statusOf(ctx context.Context, d *deployment) *Status {
