@@ -49,6 +49,7 @@ const (
 	EvidenceInvalid        = "evidence-invalid"   // Evidence that is not authentic
 	AgentChanged           = "agent-changed"      // another Agent answers for an admitted deployment
 	ManifestRefused        = "manifest-refused"   // the Agent reports manifest processing failed (TEEP error 17)
+	RollbackRefused        = "rollback-refused"   // the Agent refused a manifest because a newer one is installed
 	AgentError             = "agent-error"        // any other TEEP Error message
 	ComponentMissing       = "component-missing"  // the Agent said Success and does not list the component
 	DeploymentRemoved      = "deployment-removed" // the deployment is being removed or is gone
@@ -88,6 +89,7 @@ var kinds = map[string]kind{
 	EvidenceInvalid:        {http.StatusConflict, ExitAttestation, "the Evidence is not authentic"},
 	AgentChanged:           {http.StatusConflict, ExitDrift, "another Agent answers for this deployment"},
 	ManifestRefused:        {http.StatusConflict, ExitFailure, "the Agent refused a manifest"},
+	RollbackRefused:        {http.StatusConflict, ExitPolicy, "an older version does not replace a newer one"},
 	AgentError:             {http.StatusConflict, ExitFailure, "the Agent reported an error"},
 	ComponentMissing:       {http.StatusConflict, ExitDrift, "a component is not where the plan has it"},
 	DeploymentRemoved:      {http.StatusConflict, ExitFailure, "the deployment is being removed"},

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tam
+
+import (
+	"crypto"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"sealift/cose"
+)
+
+// Keys are the operator's secrets.
+type Keys struct {
+	Signers  []cose.Signer // of TEEP messages: ESP256 and Ed25519, both mandatory for a TAM (teep-protocol section 8.1)
+	Verifier cose.Signer   // of Attestation Results
+	MAC      []byte        // of tokens and challenges
+}
+
+// Public returns the keys that Agents must know.
+func (k *Keys) Public() []*cose.Key {
+	var out []*cose.Key
+	for _, s := range k.Signers {
+		out = append(out, s.Key())
+	}
+	return out
+}
+
+// LoadKeys reads the keys in the folder dir, and makes those that are not there yet.
+func LoadKeys(dir string) (*Keys, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("tam: keys: %w", err)
+	}
+	k := &Keys{}
+	for _, f := range []struct {
+		name string
+		alg  cose.Algorithm
+		put  func(cose.Signer)
+	}{
+		{"tam-esp256.pem", cose.AlgESP256, func(s cose.Signer) { k.Signers = append(k.Signers, s) }},
+		{"tam-ed25519.pem", cose.AlgEd25519, func(s cose.Signer) { k.Signers = append(k.Signers, s) }},
+		{"verifier-esp256.pem", cose.AlgESP256, func(s cose.Signer) { k.Verifier = s }},
+	} {
+		pem, err := loadOrMake(filepath.Join(dir, f.name), func() ([]byte, error) {
+			key, err := cose.GenerateKey(f.alg, rand.Reader)
+			if err != nil {
+				return nil, err
+			}
+			return cose.MarshalPrivatePEM(key)
+		})
+		if err != nil {
+			return nil, err
+		}
+		var key crypto.Signer
+		if key, err = cose.ParsePrivatePEM(pem); err != nil {
+			return nil, fmt.Errorf("tam: %s: %w", f.name, err)
+		}
+		signer, err := cose.NewSigner(key)
+		if err != nil {
+			return nil, fmt.Errorf("tam: %s: %w", f.name, err)
+		}
+		f.put(signer)
+	}
+	mac, err := loadOrMake(filepath.Join(dir, "token-mac.key"), func() ([]byte, error) {
+		key := make([]byte, 32)
+		rand.Read(key)
+		return key, nil
+	})
+	if err == nil && len(mac) != 32 {
+		err = errors.New("tam: token-mac.key: not 32 bytes")
+	}
+	k.MAC = mac
+	return k, err
+}
+
+// loadOrMake reads a file, or makes it so that it is there whole or not at all.
+func loadOrMake(path string, generate func() ([]byte, error)) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return data, err
+	}
+	if data, err = generate(); err != nil {
+		return nil, err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(data)
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return nil, err
+	}
+	// A link does not replace: if another process was faster, its key is the key.
+	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	return os.ReadFile(path)
+}

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tam
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"sealift/cose"
+	"sealift/internal/fault"
+	"sealift/internal/moc/course"
+	"sealift/internal/moc/mocapi"
+	"sealift/internal/store"
+	"sealift/suit/report"
+	"sealift/teep"
+)
+
+// proceed notes what is done and returns the Update that comes next, nil if nothing does.
+func (e *Engine) proceed(tx *store.Tx, d *store.Deployment) (teep.Message, error) {
+	if !d.Private.Deleted.IsZero() {
+		return e.remove(tx, d)
+	}
+	course.Advance(d, e.Now())
+	p := e.missing(d)
+	if p == nil {
+		p = e.Adversary.extra(e, d)
+	}
+	if err := course.Refresh(tx, d); p == nil || err != nil {
+		return nil, err
+	}
+	token := e.mint(kindUpdate, d.ID, d.AgentKey.KID(), e.Now().Add(tokenLifetime))
+	return &teep.Update{Token: token[:], ManifestList: [][]byte{p.Envelope}},
+		tx.AddEvent(d.ID, "update", "%s with sequence number %d sent to the Agent", p.ManifestID, p.Sequence)
+}
+
+// remove asks the Agent to give up what it has, the last installed first, and drops the instance when it has nothing more.
+func (e *Engine) remove(tx *store.Tx, d *store.Deployment) (teep.Message, error) {
+	if err := course.Refresh(tx, d); d.Private.Dropped != 0 || err != nil {
+		return nil, err
+	}
+	var ids []teep.ComponentID
+	for _, c := range slices.Backward(d.Installed) {
+		if strings.HasPrefix(c.Component, "manifest/") {
+			id, err := teep.ParseComponentID(c.Component)
+			if err != nil {
+				return nil, err
+			}
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 || d.AgentKey == nil {
+		return nil, course.Drop(tx, d)
+	}
+	token := e.mint(kindUpdate, d.ID, d.AgentKey.KID(), e.Now().Add(tokenLifetime))
+	return &teep.Update{Token: token[:], UnneededManifestList: ids},
+		tx.AddEvent(d.ID, "update", "removal of %d manifests sent to the Agent", len(ids))
+}
+
+// missing is the package to send now. What the plan has reached and the Agent lacks comes first in the plan's order; PD only
+// under an appraisal that covers the Agent and TA that are there now.
+func (e *Engine) missing(d *store.Deployment) *store.Package {
+	if d.Private.Failed || d.AgentKey == nil {
+		return nil
+	}
+	p := course.Missing(d)
+	if p != nil && (p.Role == mocapi.PackagePD || p.Role == mocapi.PackageBundle) && !course.Appraised(d) {
+		return nil
+	}
+	return p
+}
+
+// outcome checks the reports of a Success or Error: each bears the Update's token (suit-report section 4; teep-protocol section 4.5).
+func outcome(reports [][]byte, token []byte) ([]*report.Report, error) {
+	var out []*report.Report
+	for _, data := range reports {
+		r, err := report.Parse(data)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errDropped, err)
+		}
+		if !bytes.Equal(r.Nonce, token) {
+			return nil, fmt.Errorf("%w: a SUIT Report over another nonce", errDropped)
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// success handles the answer to an Update that worked, and goes on with the plan at once where that is possible.
+func (e *Engine) success(ctx context.Context, id string, key *cose.Key, m *teep.Success) (teep.Message, error) {
+	expiry, err := e.check(m.Token, kindUpdate, id, key.KID())
+	if err != nil {
+		return nil, err
+	}
+	reports, err := outcome(m.SUITReports, m.Token)
+	if err != nil {
+		return nil, err
+	}
+	var reply teep.Message
+	_, err = e.Store.Update(ctx, id, func(tx *store.Tx, d *store.Deployment) error {
+		if err := consume(tx, id, m.Token, expiry); err != nil {
+			return err
+		}
+		if !d.Private.Deleted.IsZero() {
+			course.SetInstalled(d, nil)
+			reply, err = e.proceed(tx, d)
+			return err
+		}
+		for _, r := range reports {
+			if err := e.reported(tx, d, r); err != nil {
+				return err
+			}
+		}
+		course.Recovered(d)
+		reply, err = e.proceed(tx, d)
+		return err
+	})
+	return reply, err
+}
+
+// reported takes over what a report says was installed, in its order.
+func (e *Engine) reported(tx *store.Tx, d *store.Deployment, r *report.Report) error {
+	digest := digestText(r.Digest)
+	p := byDigest(d, digest)
+	if p == nil || !r.OK() || course.HasManifest(d, digest) {
+		return nil
+	}
+	course.AddInstalled(d, mocapi.InstalledComponent{Component: p.ManifestID, Digest: digest})
+	for _, item := range r.Items {
+		s, ok := item.(*report.SystemProperty)
+		if !ok {
+			continue
+		}
+		c := mocapi.InstalledComponent{Component: s.Component.String()}
+		if d, ok := s.Params.Digest(); ok {
+			c.Digest = digestText(d)
+		}
+		course.AddInstalled(d, c)
+	}
+	return tx.AddEvent(d.ID, "report", "%s installed", p.ManifestID)
+}
+
+// byDigest finds the package with that manifest.
+func byDigest(d *store.Deployment, digest string) *store.Package {
+	for _, p := range d.Wanted {
+		if p.ManifestDigest == digest {
+			return p
+		}
+	}
+	return nil
+}
+
+// failure handles an Error message (teep-protocol sections 4.6 and 7.1). One that answers a request for attestation has no
+// token, so it may be a replay: it can only delay.
+func (e *Engine) failure(ctx context.Context, id string, key *cose.Key, m *teep.Error) (teep.Message, error) {
+	var expiry time.Time
+	if m.Token != nil {
+		var err error
+		if expiry, err = e.check(m.Token, kindUpdate, id, key.KID()); errors.Is(err, errDropped) {
+			expiry, err = e.check(m.Token, kindQuery, id, key.KID())
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	reports, err := outcome(m.SUITReports, m.Token)
+	if err != nil {
+		return nil, err
+	}
+	_, err = e.Store.Update(ctx, id, func(tx *store.Tx, d *store.Deployment) error {
+		if m.Token != nil {
+			if err := consume(tx, id, m.Token, expiry); err != nil {
+				return err
+			}
+		}
+		if err := tx.AddEvent(d.ID, "error", "the Agent answers %v: %s", m.Code, m.Msg); err != nil {
+			return err
+		}
+		if !d.Private.Deleted.IsZero() {
+			return course.Drop(tx, d) // destroying the instance removes what the Agent could not
+		}
+		e.judge(d, m, reports)
+		return course.Refresh(tx, d)
+	})
+	return nil, err
+}
+
+// judge decides what becomes of the deployment after an Error.
+func (e *Engine) judge(d *store.Deployment, m *teep.Error, reports []*report.Report) {
+	d.Private.Attempts++
+	switch {
+	case m.Token == nil || m.Code == teep.ErrCodeTemporary:
+		d.Private.RetryAt = e.Now().Add(wait(d.Private.Attempts))
+	case m.Code == teep.ErrCodeManifestProcessingFailed:
+		e.refused(d, m, reports)
+	case m.Code == teep.ErrCodePermanent: // not for ever: the problem may be mended meanwhile
+		course.Fail(d, agentError(m), e.Now().Add(permanentWait))
+	default:
+		course.Fail(d, agentError(m), time.Time{})
+	}
+}
+
+func agentError(m *teep.Error) *fault.Error {
+	return fault.New(fault.AgentError, "the Agent answers %v: %s", m.Code, m.Msg)
+}
+
+// refused handles ERR_MANIFEST_PROCESSING_FAILED. A payload that could not be had is worth another try; a condition that does
+// not hold, a signature or a right that is missing, is not.
+func (e *Engine) refused(d *store.Deployment, m *teep.Error, reports []*report.Report) {
+	var last *report.Report
+	if len(reports) > 0 {
+		last = reports[len(reports)-1]
+	}
+	if last == nil || last.Failure == nil {
+		course.Fail(d, fault.New(fault.ManifestRefused, "the Agent refused a manifest: %s", m.Msg), time.Time{})
+		return
+	}
+	if last.Failure.Reason == report.ReasonOperationFailed && d.Private.Attempts < maxAttempts {
+		d.Private.RetryAt = e.Now().Add(wait(d.Private.Attempts))
+		return
+	}
+	digest := digestText(last.Digest)
+	if old := e.rollback(d, digest); old != nil {
+		course.Fail(d, old, time.Time{})
+		return
+	}
+	course.Fail(d, fault.New(fault.ManifestRefused, "the Agent refused a manifest: %v: %s", last.Failure.Reason, m.Msg).
+		WithDetails(map[string]any{"manifest_digest": digest, "reason": last.Failure.Reason.String(),
+			"section": last.Failure.Record.Section, "message": m.Msg}), time.Time{})
+}
+
+// rollback explains the refusal of a manifest that is older than the wanted one of the same name.
+func (e *Engine) rollback(d *store.Deployment, digest string) *fault.Error {
+	for _, p := range d.Wanted {
+		if old := e.older(d, p); old != nil && old.ManifestDigest == digest {
+			return fault.New(fault.RollbackRefused, "the Agent refused %s: its sequence number %d is older than the installed %d",
+				old.ManifestID, old.Sequence, p.Sequence).
+				WithDetails([]map[string]string{{
+					"claim": "sequence number of " + old.ManifestID, "expected": fmt.Sprintf("at least %d", p.Sequence),
+					"got": fmt.Sprint(old.Sequence), "source": "the installed manifest, kept in the Agent's sealed storage",
+				}})
+		}
+	}
+	return nil
+}
+
+func wait(attempts int) time.Duration {
+	return min(temporaryWait<<min(attempts, 10), permanentWait)
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package tam is the M/OC's TAM: the engine behind its TEEP URI (RFC 9397 section 2; draft-ietf-teep-protocol section 7.1).
+//
+// It is level-triggered. At each QueryResponse it compares what the Agent has with what the deployment's plan wants next,
+// and sends the one Update that the plan allows: packages in the order of the load sequence, those with PD only after
+// the owner's appraisal and release. Nothing about a session is remembered in memory, so the process may be killed at any
+// instant: the next session begins with what the Agent then has.
+//
+// Tokens and the TAM's part of a challenge are random values under a MAC, so that asking costs no write; what is recorded is
+// that one was answered, in the same transaction as what the answer changed. The first validly signed answer counts,
+// every later one changes nothing (teep-protocol section 4.2).
+//
+// The trace of a deployment is made of what the Agent reports, in the order in which it reports it, never of what was sent.
+package tam
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"sealift/appraisal"
+	"sealift/cose"
+	"sealift/evidence"
+	"sealift/internal/store"
+	"sealift/teep"
+	"sealift/teep/teephttp"
+)
+
+// Config is what an Engine works with.
+type Config struct {
+	Store     *store.Store
+	Keys      *Keys
+	Policy    *appraisal.Policy // the operator's, for its own Verifier; its verdict decides whether an Agent is admitted
+	Anchors   evidence.Anchors
+	Now       func() time.Time // nil: the store's clock
+	Rand      io.Reader        // nil: the system's
+	Log       *slog.Logger     // nil: none
+	Adversary Adversary        // None in production
+}
+
+// Times of the protocol.
+const (
+	tokenLifetime  = 6 * time.Hour // teep-protocol section 7.1: at least several hours
+	resultLifetime = 24 * time.Hour
+	temporaryWait  = 2 * time.Second
+	permanentWait  = time.Hour // teep-protocol section 4.6, ERR_PERMANENT_ERROR
+	maxAttempts    = 6         // of one package whose payload cannot be had
+)
+
+// Engine answers the messages of TEEP Agents. It implements teephttp.TAM; the hint is a deployment's ID.
+type Engine struct {
+	Config
+	signers map[cose.Algorithm]cose.Signer
+}
+
+var _ teephttp.TAM = (*Engine)(nil)
+
+// New returns an Engine.
+func New(cfg Config) (*Engine, error) {
+	if cfg.Store == nil || cfg.Keys == nil || cfg.Policy == nil {
+		return nil, errors.New("tam: store, keys and policy are required")
+	}
+	if cfg.Now == nil {
+		cfg.Now = cfg.Store.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	e := &Engine{Config: cfg, signers: map[cose.Algorithm]cose.Signer{}}
+	for _, s := range cfg.Keys.Signers {
+		e.signers[s.Algorithm()] = s
+	}
+	return e, nil
+}
+
+// Connect begins a session: a QueryRequest for the deployment. It writes nothing.
+func (e *Engine) Connect(ctx context.Context, hint string) ([]byte, error) {
+	d, err := e.deployment(ctx, hint)
+	if err != nil {
+		return nil, err
+	}
+	return e.query(d)
+}
+
+// deployment finds what the hint names; whether the peer has to do with it shows later.
+func (e *Engine) deployment(ctx context.Context, hint string) (*store.Deployment, error) {
+	if hint == "" {
+		return nil, teephttp.ErrNotFound
+	}
+	d, err := e.Store.Deployment(ctx, hint)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, teephttp.ErrNotFound
+	}
+	return d, err
+}
+
+// query makes the QueryRequest. Attestation is asked for while the Agent is not admitted, and when the owner waits for
+// Evidence; then there is a challenge, otherwise a token (teep-protocol section 4.2).
+func (e *Engine) query(d *store.Deployment) ([]byte, error) {
+	q := &teep.QueryRequest{
+		CipherSuites: teep.DefaultCipherSuites, SUITProfiles: teep.DefaultSUITProfiles, DataItems: teep.ItemTrustedComponents,
+	}
+	expiry := e.Now().Add(tokenLifetime)
+	switch {
+	case len(d.Private.Asked) > 0 || d.AgentKey == nil:
+		var owner [evidence.NonceSize]byte
+		if len(d.Private.Asked) > 0 {
+			copy(owner[:], d.Private.Asked[0].Nonce)
+		}
+		nonce := e.mint(kindChallenge, d.ID, owner[:], expiry)
+		q.Challenge = evidence.MixChallenge(nonce, owner)
+		q.DataItems |= teep.ItemAttestation
+	default:
+		token := e.mint(kindQuery, d.ID, d.AgentKey.KID(), expiry)
+		q.Token = token[:]
+	}
+	if d.AgentKey == nil { // nothing is known of the Agent: one signature for each suite (section 8.1)
+		return teep.SignAll(e.Rand, e.Keys.Signers, q)
+	}
+	return e.sign(d.AgentKey, q)
+}
+
+// sign protects a message with the suite of the Agent (teep-protocol section 8.1: the same suite in both directions).
+func (e *Engine) sign(agent *cose.Key, m teep.Message) ([]byte, error) {
+	alg := cose.AlgESP256
+	if _, isP256 := agent.ECDSA(); !isP256 {
+		alg = cose.AlgEd25519
+	}
+	return teep.Sign(e.Rand, e.signers[alg], m)
+}
+
+// Message answers a message of an Agent. What cannot be believed gets no answer and changes nothing.
+func (e *Engine) Message(ctx context.Context, hint string, msg []byte) ([]byte, error) {
+	d, err := e.deployment(ctx, hint)
+	if err != nil {
+		return nil, err
+	}
+	v, err := e.authenticate(d, msg)
+	if err != nil {
+		e.Log.Info("a TEEP message was dropped", "deployment", d.ID, "reason", err)
+		return nil, nil
+	}
+	var reply teep.Message
+	switch m := v.Message.(type) {
+	case *teep.QueryResponse:
+		reply, err = e.queryResponse(ctx, d.ID, v.Key, m)
+	case *teep.Success:
+		reply, err = e.success(ctx, d.ID, v.Key, m)
+	case *teep.Error:
+		reply, err = e.failure(ctx, d.ID, v.Key, m)
+	default:
+		err = fmt.Errorf("%w: an Agent does not send a %v", errDropped, m.Type())
+	}
+	if errors.Is(err, errDropped) {
+		e.Log.Info("a TEEP message was dropped", "deployment", d.ID, "reason", err)
+		return nil, nil
+	}
+	if err != nil || reply == nil {
+		return nil, err
+	}
+	return e.sign(v.Key, reply)
+}
+
+// errDropped: the message is not believed.
+var errDropped = errors.New("tam: dropped")
+
+// authenticate verifies a message with the Agent's key. While no Agent is admitted, or when another one brings Evidence, the key
+// is the one that the message itself names; then the Evidence decides whether it is believed.
+func (e *Engine) authenticate(d *store.Deployment, msg []byte) (*teep.VerifiedMessage, error) {
+	signed, err := teep.Parse(msg)
+	if err != nil {
+		return nil, err
+	}
+	if d.AgentKey != nil {
+		v, err := signed.Verify([]*cose.Key{d.AgentKey}, teep.Options{})
+		if err == nil || !errors.Is(err, cose.ErrNoKey) {
+			return v, err
+		}
+	}
+	m, err := signed.MessageInsecure()
+	if err != nil {
+		return nil, err
+	}
+	r, ok := m.(*teep.QueryResponse)
+	if !ok || r.AttestationPayload == nil {
+		return nil, errors.New("tam: a message of an unknown Agent without Evidence")
+	}
+	key, err := namedKey(r)
+	if err != nil {
+		return nil, err
+	}
+	return signed.Verify([]*cose.Key{key}, teep.Options{})
+}
+
+// consume records that a token was answered; errDropped if it was before.
+func consume(tx *store.Tx, deployment string, token []byte, expiry time.Time) error {
+	fresh, err := tx.Consume(deployment, token, expiry)
+	if err != nil {
+		return err
+	}
+	if !fresh {
+		return fmt.Errorf("%w: its token was answered before", errDropped)
+	}
+	return nil
+}
+
+// sameAgent reports whether key is that of the deployment's Agent.
+func sameAgent(d *store.Deployment, key *cose.Key) bool {
+	return d.AgentKey != nil && bytes.Equal(d.AgentKey.KID(), key.KID())
+}
