@@ -79,6 +79,9 @@ func (b *parseBudget) command(code, arg cose.RawMessage, depth, argAt int) (cmd 
 			cmd.Sequence, err = b.sequence(content, depth+1, argAt+len(arg)-len(content))
 		}
 	default:
+		// Decoding into a value checks also what the encoder will check, such as the content of bignum tags.
+		var value any
+		err = decode(arg, &value)
 		cmd.Raw = arg
 	}
 	return cmd, err
