@@ -13,20 +13,24 @@ import (
 	"sealift/internal/launch"
 )
 
-// supervise keeps a socket TA running. first gets the error with which the first process could not start or ended, if it did.
+// supervise keeps a socket TA running. first gets nil when the first process listens, or the error with which it could not start
+// or ended before.
 func (t *TA) supervise(first chan<- error) {
+	report := func(err error) {
+		select {
+		case first <- err:
+		default:
+		}
+	}
 	ends := 0
 	for t.ctx.Err() == nil {
 		begin := time.Now()
-		err := t.runOnce()
+		err := t.runOnce(func() { report(nil) })
 		if t.ctx.Err() != nil {
 			return
 		}
 		t.noteExit(err)
-		select {
-		case first <- exitError(err):
-		default:
-		}
+		report(exitError(err))
 		if time.Since(begin) >= t.opts.StableAfter {
 			ends = 0
 		}
@@ -60,8 +64,8 @@ func (t *TA) again(err error, ends int) bool {
 	}
 }
 
-// runOnce starts the process and waits for its end, which is an error unless it exits with 0.
-func (t *TA) runOnce() error {
+// runOnce starts the process and waits for its end, which is an error unless it exits with 0. listens is called when it serves.
+func (t *TA) runOnce(listens func()) error {
 	_ = os.Remove(filepath.Join(t.runDir(), listenName))
 	t.setState(StateStarting)
 	p, err := t.opts.Launcher.Launch(t.ctx, t.job())
@@ -74,6 +78,7 @@ func (t *TA) runOnce() error {
 		defer close(watched)
 		if t.awaitSocket(ended) {
 			t.setState(StateRunning)
+			listens()
 		}
 	}()
 	stop := context.AfterFunc(t.ctx, func() { _ = p.Kill() })
@@ -86,15 +91,18 @@ func (t *TA) runOnce() error {
 
 // awaitSocket returns true when the TA listens, and false when its process has ended before.
 func (t *TA) awaitSocket(ended <-chan struct{}) bool {
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
+	pause := time.Millisecond
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
 	for {
 		if conn, err := dialUnix(t.ctx, filepath.Join(t.runDir(), listenName)); err == nil {
 			conn.Close()
 			return true
 		}
 		select {
-		case <-tick.C:
+		case <-timer.C:
+			pause = min(2*pause, 50*time.Millisecond)
+			timer.Reset(pause)
 		case <-ended:
 			return false
 		}
@@ -105,24 +113,16 @@ func (t *TA) awaitSocket(ended <-chan struct{}) bool {
 func (t *TA) awaitFirst(ctx context.Context, first <-chan error) error {
 	timeout := time.NewTimer(t.opts.ReadyTimeout)
 	defer timeout.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case err := <-first:
-			if t.prog.Patient && !errors.Is(err, ErrProgram) {
-				return nil
-			}
-			return fmt.Errorf("%s: %w", t.prog.Name, err)
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-timeout.C:
+	select {
+	case err := <-first:
+		if err == nil || t.prog.Patient && !errors.Is(err, ErrProgram) {
 			return nil
-		case <-tick.C:
-			if t.Status().State == StateRunning {
-				return nil
-			}
 		}
+		return fmt.Errorf("%s: %w", t.prog.Name, err)
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timeout.C:
+		return nil
 	}
 }
 
