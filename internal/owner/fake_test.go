@@ -12,28 +12,27 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/registry"
-
 	"sealift/cose"
 	"sealift/evidence"
 	"sealift/evidence/emuroot"
 	"sealift/internal/agentconfig"
+	"sealift/internal/artifact"
 	"sealift/internal/fault"
 	"sealift/internal/moc/mocapi"
 	"sealift/suit"
 	"sealift/usecase"
 )
 
-// fakeMOC is an operator with one device, all in this process: the REST interface as package mocapi has it, a real OCI registry, and
+// fakeMOC is an operator with one device, all in this process: the REST interface as package mocapi has it, the M/OC's own artifact store, and
 // an Agent under an emulated root that gives real Evidence. Its knobs make it dishonest.
 type fakeMOC struct {
 	*httptest.Server
@@ -48,6 +47,7 @@ type fakeMOC struct {
 	taTLS     crypto.Signer
 	tamKeys   []*cose.Key
 	relayAddr string
+	artifacts *artifact.Store
 
 	mu         sync.Mutex
 	dep        *mocapi.Deployment
@@ -99,7 +99,9 @@ func newFakeMOC(t *testing.T) *fakeMOC {
 	mux.HandleFunc("GET /v1/deployments/{id}/evidence/{req}", m.reply(m.evidence))
 	mux.HandleFunc("POST /v1/deployments/{id}/appraisals", m.reply(m.appraisal))
 	mux.HandleFunc("POST /v1/deployments/{id}/releases", m.reply(m.release))
-	mux.Handle("/v2/", registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	m.artifacts, err = artifact.Open(filepath.Join(t.TempDir(), "artifacts"), artifact.Options{})
+	must(t, err)
+	mux.Handle("/v2/", m.artifacts.Handler(func(*http.Request, string, bool) error { return nil }, nil))
 	m.Server = httptest.NewServer(m.record(mux))
 	t.Cleanup(m.Close)
 	return m
@@ -268,42 +270,20 @@ func (m *fakeMOC) taClaim() (evidence.TAClaim, bool) {
 	return ta, ta.Sequence != 0
 }
 
-// layers pulls a package the way a TAM would.
+// layers reads a package the way an M/OC does: its envelope, then its payloads.
 func (m *fakeMOC) layers(p mocapi.PackageRef) [][]byte {
-	var doc struct{ Layers []struct{ Digest string } }
-	must(m.t, json.Unmarshal(m.pull("/v2/"+p.Repository+"/manifests/"+p.Digest), &doc))
-	var out [][]byte
-	for _, l := range doc.Layers {
-		out = append(out, m.pull("/v2/"+p.Repository+"/blobs/"+l.Digest))
+	pkg, err := m.artifacts.Package(p.Repository, p.Digest)
+	must(m.t, err)
+	out := [][]byte{pkg.Envelope}
+	for _, l := range pkg.Payloads {
+		f, err := m.artifacts.OpenBlob(l.Digest)
+		must(m.t, err)
+		data, err := io.ReadAll(f)
+		must(m.t, err)
+		f.Close()
+		out = append(out, data)
 	}
 	return out
-}
-
-func (m *fakeMOC) pull(path string) []byte {
-	r := httptest.NewRequest(http.MethodGet, path, nil)
-	w := httptest.NewRecorder()
-	m.registry().ServeHTTP(w, r)
-	if w.Code != http.StatusOK {
-		m.t.Errorf("pulling %s: %d", path, w.Code)
-	}
-	return w.Body.Bytes()
-}
-
-func (m *fakeMOC) registry() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		req, _ := http.NewRequest(r.Method, m.URL+r.URL.Path, nil)
-		req.Header.Set("Authorization", "Bearer secret")
-		m.mu.Unlock() // the handler that asks holds it
-		defer m.mu.Lock()
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			w.WriteHeader(http.StatusBadGateway)
-			return
-		}
-		defer resp.Body.Close()
-		w.WriteHeader(resp.StatusCode)
-		_, _ = io.Copy(w, resp.Body)
-	})
 }
 
 func (m *fakeMOC) manifest(p mocapi.PackageRef) *suit.Manifest {
