@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -42,8 +41,8 @@ func (o *Owner) push(ctx context.Context, s *session, repository string, a archi
 	var size int64
 	blobs := append([]archive.Blob{a.Config()}, a.Layers...)
 	_, err = persist(ctx, o, func() (struct{}, error) {
-		remoteOptions := []remote.Option{remote.WithContext(ctx), remote.WithTransport(s.transport()),
-			remote.WithAuth(&authn.Bearer{Token: s.context.Token}), remote.WithRetryBackoff(remote.Backoff{Steps: 1})}
+		remoteOptions := []remote.Option{remote.WithContext(ctx), remote.WithTransport(s.transport(u.Host)),
+			remote.WithRetryBackoff(remote.Backoff{Steps: 1})}
 		size = 0
 		for _, b := range blobs {
 			size += b.Size
@@ -60,12 +59,27 @@ func (o *Owner) push(ctx context.Context, s *session, repository string, a archi
 	return ref, nil
 }
 
-// transport is the session's own, so that the registry is reached with the same trust anchors as the API.
-func (s *session) transport() http.RoundTripper {
-	if s.http.Transport == nil {
-		return http.DefaultTransport
+// transport reaches the registry with the session's own trust anchors and token. The token goes to this M/OC and nowhere else.
+func (s *session) transport(host string) http.RoundTripper {
+	inner := s.http.Transport
+	if inner == nil {
+		inner = http.DefaultTransport
 	}
-	return s.http.Transport
+	return withToken{inner: inner, host: host, token: s.context.Token}
+}
+
+// withToken adds the bearer token to each request, the first one included, so that the registry has nothing to challenge.
+type withToken struct {
+	inner       http.RoundTripper
+	host, token string
+}
+
+func (t withToken) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Host == t.host && t.token != "" {
+		r = r.Clone(r.Context())
+		r.Header.Set("Authorization", "Bearer "+t.token)
+	}
+	return t.inner.RoundTrip(r)
 }
 
 // pushError gives the registry's errors the codes of the M/OC.
