@@ -80,7 +80,7 @@ type Process interface {
 
 // Launcher starts processes; Sandbox is the real one.
 type Launcher interface {
-	// Seal copies a program into a sealed memory file and returns its SHA-256.
+	// Seal copies a program into a sealed memory file and returns its SHA-256. ErrProgram says that it can never run here.
 	Seal(name string, r io.Reader) (*os.File, [32]byte, error)
 	// Inside returns the paths under which a process sees its two folders.
 	Inside(pdDir, runDir string) (pd, run string)

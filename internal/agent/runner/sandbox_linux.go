@@ -23,7 +23,14 @@ const (
 
 // Seal implements Launcher.
 func (Sandbox) Seal(name string, r io.Reader) (*os.File, [32]byte, error) {
-	return sandbox.SealedMemfd(name, r)
+	f, digest, err := sandbox.SealedMemfd(name, r)
+	if err != nil {
+		return nil, digest, err
+	}
+	if err := sandbox.CheckProgram(f); err != nil {
+		return nil, digest, errors.Join(fmt.Errorf("%w: %w", ErrProgram, err), f.Close())
+	}
+	return f, digest, nil
 }
 
 // Inside implements Launcher.
