@@ -45,23 +45,28 @@ func ParseComponentID(s string) (ComponentID, error) {
 // String prints the segments separated by "/". Bytes other than letters, digits, ".", "_", "~", "-" are percent-escaped,
 // and an empty segment is "%", so that different identifiers print differently.
 func (c ComponentID) String() string {
-	var b strings.Builder
+	const digits = "0123456789ABCDEF"
+	n := len(c)
+	for _, seg := range c {
+		n += 3 * len(seg)
+	}
+	b := make([]byte, 0, n)
 	for i, seg := range c {
 		if i > 0 {
-			b.WriteByte('/')
+			b = append(b, '/')
 		}
 		if len(seg) == 0 {
-			b.WriteByte('%')
+			b = append(b, '%')
 		}
 		for _, ch := range seg {
 			if unreserved(ch) {
-				b.WriteByte(ch)
+				b = append(b, ch)
 			} else {
-				fmt.Fprintf(&b, "%%%02X", ch)
+				b = append(b, '%', digits[ch>>4], digits[ch&15])
 			}
 		}
 	}
-	return b.String()
+	return string(b)
 }
 
 // MarshalText is String, for JSON and YAML.

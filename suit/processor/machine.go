@@ -60,6 +60,7 @@ type frame struct {
 	parent   *frame
 	stored   bool // came out of Platform.Dependency
 
+	keys         map[int]string // printed identifiers of the components
 	dependencies map[int]*frame // whose integrity was checked in this run
 	processed    map[int]bool   // in the section that runs now
 	unlinked     map[string]bool
@@ -213,7 +214,20 @@ type component struct {
 
 func (s *scope) component(index int) *component {
 	id, dependency, _ := s.frame.manifest.Component(index)
-	return &component{index: index, id: id, key: id.String(), dependency: dependency}
+	return &component{index: index, id: id, key: s.frame.key(index, id), dependency: dependency}
+}
+
+// key prints an identifier once per run: every command of every component needs it.
+func (f *frame) key(index int, id suit.ComponentID) string {
+	key, ok := f.keys[index]
+	if !ok {
+		if f.keys == nil {
+			f.keys = map[int]string{}
+		}
+		key = id.String()
+		f.keys[index] = key
+	}
+	return key
 }
 
 // params returns the parameters of a component.
