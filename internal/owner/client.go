@@ -94,6 +94,9 @@ func persist[T any](ctx context.Context, o *Owner, f func() (T, error)) (T, erro
 	told := false
 	for {
 		v, err := f()
+		if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return v, fault.New(fault.Unavailable, "it took longer than the time that was given: %w", context.DeadlineExceeded)
+		}
 		if err == nil || !away(err) || ctx.Err() != nil {
 			return v, err
 		}
@@ -105,8 +108,7 @@ func persist[T any](ctx context.Context, o *Owner, f func() (T, error)) (T, erro
 			told = true
 		}
 		select {
-		case <-ctx.Done():
-			return v, ctx.Err()
+		case <-ctx.Done(): // the next turn of the loop says which end it was
 		case <-time.After(pause):
 		}
 		pause = min(2*pause, o.Retry.Max)

@@ -164,6 +164,9 @@ func (o *Owner) appraise(ctx context.Context, s *session, d *deployment, dep *mo
 	if err != nil {
 		return nil, err
 	}
+	if f.advice != "" {
+		o.tell("verify", "verifier", fmt.Sprintf("the operator's Verifier says %s; that is advice", f.advice))
+	}
 	result, verified, config := o.judge(s, d, dep, f, policy)
 	if !result.OK() {
 		o.tell("attest", "owner", fmt.Sprintf("refused the Evidence by policy %q%s", policy.Name, mark(result.Emulated)))
