@@ -42,6 +42,11 @@ func (a *app) openOwner(f ownerFlags) (*owner.Owner, error) {
 	o := owner.New(h)
 	o.Context = f.context
 	o.Events = a.printEvent
+	if a.interactive() {
+		o.Progress = func(what string, done, total int64) {
+			fmt.Fprintf(a.stderr, "\r\x1b[Ksending %s: %d of %d MiB\r", what, done>>20, total>>20)
+		}
+	}
 	return o, nil
 }
 

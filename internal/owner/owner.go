@@ -32,12 +32,14 @@ import (
 // Owner is a Network User at work. Make one with [New]; its fields may be changed before the first call.
 type Owner struct {
 	Home    *home.Home
-	Context string           // name of the context (M/OC); empty: the one in use
-	Events  func(Event)      // told what happens, in order, from the goroutine of the call; may be nil
-	HTTP    *http.Client     // for the M/OC; nil: one with the context's certificate authority
-	Rand    io.Reader        // crypto/rand
-	Now     func() time.Time // time.Now
-	Retry   Retry            // how long an M/OC may be away
+	Context string      // name of the context (M/OC); empty: the one in use
+	Events  func(Event) // told what happens, in order, from the goroutine of the call; may be nil
+	// Progress is told, now and then and from any goroutine, how many bytes of an upload were sent; may be nil.
+	Progress func(what string, done, total int64)
+	HTTP     *http.Client     // for the M/OC; nil: one with the context's certificate authority
+	Rand     io.Reader        // crypto/rand
+	Now      func() time.Time // time.Now
+	Retry    Retry            // how long an M/OC may be away
 
 	told map[string]int // steps of each deployment that Events has heard of
 }

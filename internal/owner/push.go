@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -38,15 +39,17 @@ func (o *Owner) push(ctx context.Context, s *session, repository string, a archi
 	if err != nil {
 		return ref, fault.Wrap(fault.BadRequest, fmt.Errorf("the package's name in the registry: %w", err))
 	}
-	var size int64
 	blobs := append([]archive.Blob{a.Config()}, a.Layers...)
+	var size int64
+	for _, b := range blobs {
+		size += b.Size
+	}
 	_, err = persist(ctx, o, func() (struct{}, error) {
 		remoteOptions := []remote.Option{remote.WithContext(ctx), remote.WithTransport(s.transport(u.Host)),
 			remote.WithRetryBackoff(remote.Backoff{Steps: 1})}
-		size = 0
+		sent := &progress{report: o.Progress, what: "package " + a.Role, total: size}
 		for _, b := range blobs {
-			size += b.Size
-			if err := remote.WriteLayer(target.Context(), layer{b}, remoteOptions...); err != nil {
+			if err := remote.WriteLayer(target.Context(), layer{b, sent}, remoteOptions...); err != nil {
 				return struct{}{}, pushError(ctx, err)
 			}
 		}
@@ -107,11 +110,20 @@ func pushError(ctx context.Context, err error) error {
 }
 
 // layer shows a blob to the OCI client as what it uploads. Blobs are stored as they are: nothing is compressed.
-type layer struct{ archive.Blob }
+type layer struct {
+	archive.Blob
+	sent *progress
+}
 
-func (l layer) Digest() (v1.Hash, error)             { return v1.NewHash(l.Blob.Digest) }
-func (l layer) DiffID() (v1.Hash, error)             { return v1.NewHash(l.Blob.Digest) }
-func (l layer) Compressed() (io.ReadCloser, error)   { return l.Open() }
+func (l layer) Digest() (v1.Hash, error) { return v1.NewHash(l.Blob.Digest) }
+func (l layer) DiffID() (v1.Hash, error) { return v1.NewHash(l.Blob.Digest) }
+func (l layer) Compressed() (io.ReadCloser, error) {
+	r, err := l.Open()
+	if err != nil {
+		return nil, err
+	}
+	return counted{r, l.sent}, nil
+}
 func (l layer) Uncompressed() (io.ReadCloser, error) { return l.Open() }
 func (l layer) Size() (int64, error)                 { return l.Blob.Size, nil }
 func (l layer) MediaType() (types.MediaType, error)  { return types.MediaType(l.Blob.MediaType), nil }
@@ -124,3 +136,37 @@ func (m putManifest) MediaType() (types.MediaType, error) { return types.OCIMani
 
 // shortly is the time that a request may take which is no long poll and carries no payload.
 const shortly = 30 * time.Second
+
+// progress adds up what was sent of a package, and reports it not more often than people read.
+type progress struct {
+	report func(what string, done, total int64)
+	what   string
+	total  int64
+	done   atomic.Int64
+	last   atomic.Int64 // time of the last report, in nanoseconds
+}
+
+const progressPause = 100 * time.Millisecond
+
+func (p *progress) add(n int) {
+	done := p.done.Add(int64(n))
+	if p.report == nil {
+		return
+	}
+	now, last := time.Now().UnixNano(), p.last.Load()
+	if now-last >= int64(progressPause) && p.last.CompareAndSwap(last, now) {
+		p.report(p.what, done, p.total)
+	}
+}
+
+// counted tells progress what is read.
+type counted struct {
+	io.ReadCloser
+	sent *progress
+}
+
+func (c counted) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.sent.add(n)
+	return n, err
+}
