@@ -191,7 +191,7 @@ func TestDependencyCycle(t *testing.T) {
 
 // TestUninstallReferences: a dependency that another manifest still needs stays; with the last one it goes.
 func TestUninstallReferences(t *testing.T) {
-	p, ta, digest := installedTA(t)
+	p, _, digest := installedTA(t)
 	p.references["manifest/app/ta"] = 1 // the TAM's own wish to have the TA
 	info, ciphertext := encrypted(t, p, cose.AlgA128GCM, []byte("records"))
 	b := pdBuilder(info, ciphertext, digest)
@@ -211,8 +211,7 @@ func TestUninstallReferences(t *testing.T) {
 	if p.components["pd/app/f"] != nil || p.components["tee/app/ta"] == nil || p.manifests["manifest/app/ta"] == nil {
 		t.Errorf("after the first: %v", p.components)
 	}
-	out, err = proc.Update(ctx, pd)
-	if err != nil {
+	if _, err = proc.Update(ctx, pd); err != nil {
 		t.Fatal(err)
 	}
 	p.references["manifest/app/ta"] = 1 // only the PD's
@@ -222,5 +221,4 @@ func TestUninstallReferences(t *testing.T) {
 	if len(p.components) != 0 || p.manifests["manifest/app/ta"] != nil || len(out.Unlinked) != 3 {
 		t.Errorf("after the last: %v, unlinked %v", p.components, out.Unlinked)
 	}
-	_ = ta
 }

@@ -36,7 +36,11 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, "%v: ", e.Section)
 	}
 	if e.Command != 0 {
-		fmt.Fprintf(&b, "%v of %v: ", e.Command, e.Component)
+		fmt.Fprintf(&b, "%v", e.Command)
+		if e.Component != nil {
+			fmt.Fprintf(&b, " of %v", e.Component)
+		}
+		b.WriteString(": ")
 	}
 	fmt.Fprintf(&b, "%v: %v", e.Reason, e.Err)
 	return b.String()

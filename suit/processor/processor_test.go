@@ -317,3 +317,55 @@ func forge(t testing.TB, members map[int64]any, components [][][]byte) []byte {
 		2: cose.MustMarshal([][]byte{digest, block}), 3: cose.RawMessage(manifest), "#ta": []byte("binary"),
 	})
 }
+
+// TestPEN: a vendor identifier made from an enterprise number is compared with its tag.
+func TestPEN(t *testing.T) {
+	pen := suit.PEN{0x19, 0x01}
+	b := taBuilder(1, []byte("binary"))
+	b.Shared[0].Params[suit.ParamVendorID] = pen
+	p := ownDevice()
+	p.vendors = [][]byte{pen, pen.Encode()}
+	update(t, p, b, nil)
+	p.vendors = [][]byte{pen}
+	refused(t, p, b, ownOptions())
+}
+
+// TestDevice: one device is addressed by its own identifier.
+func TestDevice(t *testing.T) {
+	p := newMemPlatform()
+	p.devices = [][]byte{make([]byte, 16), bytes.Repeat([]byte{1}, 16)}
+	build := func(id byte) *suit.Builder {
+		return oneComponent(suit.Override(suit.Params{suit.ParamDeviceID: bytes.Repeat([]byte{id}, 16), suit.ParamContent: []byte("x")}),
+			suit.DeviceIdentifier(), suit.Write())
+	}
+	update(t, p, build(1), nil)
+	refused(t, p, build(2), ownOptions())
+}
+
+// TestUninstallWithoutSection unlinks nothing and says what the manifest had.
+func TestUninstallWithoutSection(t *testing.T) {
+	p := newMemPlatform()
+	b := oneComponent(content("x"), suit.Write())
+	update(t, p, b, nil)
+	out, err := New(p, ownOptions()).Uninstall(context.Background(), sign(t, b))
+	if err != nil || len(out.Unlinked) != 0 || len(out.Manifests) != 1 || out.Manifests[0].Components[0].String() != "c" {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
+// TestCapabilities: what a platform lacks is not promised, and a report can carry the rest.
+func TestCapabilities(t *testing.T) {
+	full := New(newMemPlatform(), Options{}).Capabilities()
+	plain := New(plainPlatform{newMemPlatform()}, Options{}).Capabilities()
+	if !slices.Contains(full.Commands, int64(suit.CodeSwap)) || slices.Contains(plain.Commands, int64(suit.CodeSwap)) {
+		t.Errorf("%v against %v", full.Commands, plain.Commands)
+	}
+	r := &report.Report{Digest: suit.SHA256(nil), Capabilities: full}
+	data, err := r.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back, err := report.Parse(data); err != nil || !slices.Equal(back.Capabilities.Commands, full.Commands) {
+		t.Error(err)
+	}
+}
