@@ -129,11 +129,14 @@ func (o *Owner) challenge(ctx context.Context, s *session, id string, timeout ti
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var nonce [evidence.NonceSize]byte
-	if _, err := io.ReadFull(o.Rand, nonce[:]); err != nil {
-		return nil, fmt.Errorf("making a nonce: %w", err)
-	}
-	issued := o.Now()
-	request, err := persist(ctx, o, func() (string, error) { return s.api.RequestEvidence(ctx, id, nonce[:]) })
+	var issued time.Time
+	request, err := persist(ctx, o, func() (string, error) {
+		if _, err := io.ReadFull(o.Rand, nonce[:]); err != nil { // a new one each time: where the answer was lost, the former may be in use
+			return "", fmt.Errorf("making a nonce: %w", err)
+		}
+		issued = o.Now()
+		return s.api.RequestEvidence(ctx, id, nonce[:])
+	})
 	if err != nil {
 		return nil, err
 	}
