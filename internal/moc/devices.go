@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package moc
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+
+	"sealift/internal/fault"
+	"sealift/internal/moc/course"
+	"sealift/internal/moc/mocapi"
+	"sealift/internal/store"
+	"sealift/usecase"
+)
+
+// Bounds of an announcement.
+const (
+	maxInstances = 4096
+	maxShort     = 256
+)
+
+func (s *Server) listDevices(c *call) (any, error) {
+	all, err := s.store.Devices(c.Context())
+	if err != nil {
+		return nil, err
+	}
+	out := []mocapi.Device{}
+	for _, d := range all {
+		used, err := s.store.Used(c.Context(), d.ID)
+		if err != nil {
+			return nil, err
+		}
+		a := d.Last
+		out = append(out, mocapi.Device{ID: d.ID, Hardware: a.Hardware, Emulated: a.Emulated, RootFingerprint: a.RootFingerprint,
+			InstanceTypes: a.InstanceTypes, Capacity: a.Capacity, Used: used, RelayAddr: a.RelayAddr, AgentDigest: a.AgentDigest,
+			Live: d.Live(s.cfg.Now()), LastSeen: d.Seen, Generation: d.Generation, Applied: a.Generation})
+	}
+	return out, nil
+}
+
+// ownDevice checks that a device's token speaks for the device in the path.
+func ownDevice(c *call) error {
+	if id := c.PathValue("id"); id != c.id.Name {
+		return fault.New(fault.Forbidden, "the token of device %s does not speak for %q", c.id.Name, id)
+	}
+	return nil
+}
+
+// announce notes what a Broker says, gives it the lease, and moves deployments on by what the device holds.
+func (s *Server) announce(c *call) (any, error) {
+	if err := ownDevice(c); err != nil {
+		return nil, err
+	}
+	a, err := decode[mocapi.Announcement](c)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkAnnouncement(&a); err != nil {
+		return nil, err
+	}
+	now := s.cfg.Now()
+	err = s.store.Write(c.Context(), func(tx *store.Tx) error {
+		d, err := tx.Device(c.id.Name)
+		if errors.Is(err, store.ErrNotFound) {
+			d, err = &store.Device{ID: c.id.Name}, nil
+		}
+		if err != nil {
+			return err
+		}
+		if d.Live(now) && d.Broker != a.BrokerID {
+			return deviceInUse(d, now)
+		}
+		d.Last, d.Broker, d.Seen, d.Lease = a, a.BrokerID, now.UTC(), now.Add(mocapi.LeaseTime).UTC()
+		if a.Leaving {
+			d.Broker, d.Lease = "", time.Time{}
+		}
+		return tx.PutDevice(d)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.applyAnnouncement(c, &a)
+}
+
+func deviceInUse(d *store.Device, now time.Time) error {
+	return fault.New(fault.DeviceInUse, "another Broker serves device %s", d.ID).
+		WithHint("stop it, or wait: its lease ends in %s if it is dead", d.Lease.Sub(now).Round(time.Second))
+}
+
+func checkAnnouncement(a *mocapi.Announcement) error {
+	bad := func(format string, args ...any) error { return fault.New(fault.BadRequest, format, args...) }
+	if a.BrokerID == "" {
+		return bad("the announcement has no broker_id")
+	}
+	if _, err := usecase.ParseHardware(a.Hardware); err != nil {
+		return bad("the announcement: %w", err)
+	}
+	for _, i := range a.InstanceTypes {
+		if _, err := usecase.ParseInstance(i); err != nil {
+			return bad("the announcement: %w", err)
+		}
+	}
+	if fp, err := hex.DecodeString(a.RootFingerprint); err != nil || len(fp) != 32 {
+		return bad("root_fingerprint is not the hexadecimal form of a SHA-256")
+	}
+	if a.Capacity < 0 || len(a.Instances) > maxInstances || len(a.InstanceTypes) > 3 {
+		return bad("the announcement has a negative capacity or too many instances")
+	}
+	for _, text := range []string{a.BrokerID, a.RelayAddr, a.AgentDigest} {
+		if len(text) > maxShort {
+			return bad("a member of the announcement has more than %d bytes", maxShort)
+		}
+	}
+	return nil
+}
+
+// applyAnnouncement takes over what the device says of each deployment on it. A dropped one that the device no longer has
+// is removed.
+func (s *Server) applyAnnouncement(c *call, a *mocapi.Announcement) error {
+	on, err := s.store.DeploymentsOn(c.Context(), c.id.Name)
+	if err != nil {
+		return err
+	}
+	for _, d := range on {
+		i := slices.IndexFunc(a.Instances, func(st mocapi.InstanceStatus) bool { return st.ID == d.ID })
+		gone := i < 0 && d.Private.Dropped != 0 && a.Generation >= d.Private.Dropped
+		var status *mocapi.InstanceStatus
+		if i >= 0 {
+			status = &a.Instances[i]
+		}
+		if !gone && d.Private.Seen == (d.Private.Seen || i >= 0) && d.RelayAddr == a.RelayAddr && reflect.DeepEqual(status, d.InstanceStatus) {
+			continue
+		}
+		if gone {
+			err = s.removed(c, d)
+		} else {
+			_, err = s.store.Update(c.Context(), d.ID, func(tx *store.Tx, d *store.Deployment) error {
+				return instanceStatus(tx, d, status, a.RelayAddr)
+			})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// instanceStatus notes what the device says of an instance. An instance that cannot be launched is a problem that may pass.
+func instanceStatus(tx *store.Tx, d *store.Deployment, status *mocapi.InstanceStatus, relay string) error {
+	d.InstanceStatus, d.RelayAddr = status, relay
+	d.Private.Seen = d.Private.Seen || status != nil
+	switch {
+	case status == nil || d.Private.Failed:
+	case !status.Running && status.LastError != "":
+		d.Problem = fault.New(fault.InstanceFailed, "device %s: %s", d.Device, status.LastError)
+	case status.Running && d.Problem != nil && d.Problem.Code == fault.InstanceFailed:
+		d.Problem = nil
+	}
+	return course.Refresh(tx, d)
+}
+
+// removed ends a deployment: what belongs to it is deleted, packages with PD from the artifact store too.
+func (s *Server) removed(c *call, was *store.Deployment) error {
+	_, released := course.Roles(usecase.Mode(was.Mode))
+	_, err := s.store.Update(c.Context(), was.ID, func(tx *store.Tx, d *store.Deployment) error {
+		if err := tx.AddEvent(d.ID, "state", "%s -> %s", d.State, mocapi.StateRemoved); err != nil {
+			return err
+		}
+		d.State, d.InstanceStatus, d.Installed, d.Problem = mocapi.StateRemoved, nil, []mocapi.InstalledComponent{}, nil
+		d.Private.Appraised, d.Appraised, d.Private.Asked = nil, false, nil
+		clear(d.Wanted)
+		d.Packages = []mocapi.PackageRef{}
+		return tx.Forget(d.ID)
+	})
+	if err != nil {
+		return err
+	}
+	used, err := s.store.UsedDigests(c.Context())
+	if err != nil {
+		return err
+	}
+	for _, role := range released {
+		if p := was.Wanted[role]; p != nil && !used[p.Digest] {
+			if err := s.artifacts.Delete(p.Repository, p.Digest); err != nil {
+				s.cfg.Log.Warn("deleting a released package", "deployment", was.ID, "package", p.Digest, "error", err)
+			}
+		}
+	}
+	return nil
+}
+
+// work tells a Broker what its device should hold.
+func (s *Server) work(c *call) (any, error) {
+	if err := ownDevice(c); err != nil {
+		return nil, err
+	}
+	broker := c.URL.Query().Get("broker")
+	since, err := sinceOf(c)
+	if err != nil {
+		return nil, err
+	}
+	return poll(s, c, store.TopicDevice(c.id.Name), func() (mocapi.Work, bool, error) {
+		d, err := s.store.Device(c.Context(), c.id.Name)
+		if errors.Is(err, store.ErrNotFound) {
+			return mocapi.Work{}, false, fault.New(fault.DeviceUnknown, "device %s has not announced itself", c.id.Name)
+		}
+		if err != nil {
+			return mocapi.Work{}, false, err
+		}
+		now := s.cfg.Now()
+		if d.Broker != broker && d.Live(now) {
+			return mocapi.Work{}, false, deviceInUse(d, now)
+		}
+		if d.Broker != broker {
+			return mocapi.Work{}, false, fault.New(fault.DeviceUnknown, "this Broker has not announced device %s", c.id.Name)
+		}
+		// Another generation, not only a newer one: the Broker may remember one of a state that this M/OC has lost.
+		w, err := s.workOf(c, d)
+		return w, d.Generation != since, err
+	})
+}
+
+// workOf lists what is not dropped. The generation was read before the list, so the list is at least as new.
+func (s *Server) workOf(c *call, dev *store.Device) (mocapi.Work, error) {
+	w := mocapi.Work{Generation: dev.Generation, Instances: []mocapi.WantedInstance{}}
+	on, err := s.store.DeploymentsOn(c.Context(), dev.ID)
+	if err != nil {
+		return w, fmt.Errorf("listing the work of %s: %w", dev.ID, err)
+	}
+	for _, d := range on {
+		if d.Private.Dropped == 0 {
+			w.Instances = append(w.Instances, mocapi.WantedInstance{ID: d.ID, Config: d.Config, TAMURI: d.TAMURI, Wake: d.Private.Wake, App: d.App})
+		}
+	}
+	return w, nil
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package moc
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"sealift/internal/fault"
+	"sealift/internal/moc/mocapi"
+	"sealift/internal/store"
+	"sealift/usecase"
+)
+
+// wish is what a request asks of a device.
+type wish struct {
+	mode      usecase.Mode
+	hardware  []usecase.Hardware // acceptable, the preferred first
+	instances []usecase.Instance // likewise
+	device    string             // "" for any
+}
+
+// place is where a deployment goes.
+type place struct {
+	device string
+	cell   usecase.Cell
+}
+
+// parseWish reads and checks the part of a request that placement is about. Everything of the use case that can be
+// refused without looking at devices is refused here.
+func parseWish(r *mocapi.DeploymentRequest) (*wish, error) {
+	mode, err := usecase.ParseMode(r.Mode)
+	if err != nil {
+		return nil, fault.Wrap(fault.BadRequest, err)
+	}
+	w := &wish{mode: mode, device: r.Device}
+	for _, name := range r.Hardware {
+		h, err := usecase.ParseHardware(name)
+		if err != nil {
+			return nil, fault.Wrap(fault.BadRequest, err)
+		}
+		w.hardware = append(w.hardware, h)
+	}
+	for _, name := range r.Instances {
+		i, err := usecase.ParseInstance(name)
+		if err != nil {
+			return nil, fault.Wrap(fault.BadRequest, err)
+		}
+		w.instances = append(w.instances, i)
+	}
+	if len(w.hardware) == 0 {
+		w.hardware = usecase.AllHardware()
+	}
+	if len(w.instances) == 0 {
+		w.instances = usecase.Instances()
+	}
+	return w, w.feasible()
+}
+
+// feasible refuses a wish that no device could fulfil: no valid pair of hardware and instance type, or none that this
+// version runs.
+func (w *wish) feasible() error {
+	var invalid, unrunnable error
+	for _, cell := range w.cells() {
+		if err := usecase.Valid(cell.Instance, cell.Hardware); err != nil {
+			invalid = err
+			continue
+		}
+		err := usecase.Runnable(w.mode, cell.Instance, cell.Hardware)
+		if err == nil {
+			return nil
+		}
+		unrunnable = err
+	}
+	if unrunnable != nil {
+		return fault.Wrap(fault.NotRunnable, unrunnable)
+	}
+	return fault.Wrap(fault.InvalidCell, invalid).WithDetails(invalid)
+}
+
+// cells lists the pairs that the owner accepts, the preferred first: hardware counts more than instance type.
+func (w *wish) cells() []usecase.Cell {
+	var out []usecase.Cell
+	for _, h := range w.hardware {
+		for _, i := range w.instances {
+			out = append(out, usecase.Cell{Instance: i, Hardware: h})
+		}
+	}
+	return out
+}
+
+// choose picks a device: the owner's preferred cell that any device can serve, on the device with the most room. If there
+// is none, the fault says for each device which constraint excludes it.
+func (w *wish) choose(devices []*store.Device, used func(device string) (int, error), now time.Time) (*place, error) {
+	excluded := []mocapi.Exclusion{}
+	type candidate struct {
+		dev   *store.Device
+		cells []usecase.Cell
+		room  int
+	}
+	var fit []candidate
+	for _, d := range devices {
+		n, err := used(d.ID)
+		if err != nil {
+			return nil, err
+		}
+		cells, x := w.serves(d, n, now)
+		if x != nil {
+			excluded = append(excluded, *x)
+			continue
+		}
+		fit = append(fit, candidate{d, cells, d.Last.Capacity - n})
+	}
+	for _, cell := range w.cells() {
+		var best *candidate
+		for i := range fit {
+			c := &fit[i]
+			if slices.Contains(c.cells, cell) && (best == nil || c.room > best.room) {
+				best = c
+			}
+		}
+		if best != nil {
+			return &place{best.dev.ID, cell}, nil
+		}
+	}
+	return nil, noDevice(excluded)
+}
+
+// serves returns the wished cells that a device can serve, or the first constraint that excludes it.
+func (w *wish) serves(d *store.Device, used int, now time.Time) ([]usecase.Cell, *mocapi.Exclusion) {
+	no := func(constraint, format string, args ...any) ([]usecase.Cell, *mocapi.Exclusion) {
+		return nil, &mocapi.Exclusion{Device: d.ID, Constraint: constraint, Reason: fmt.Sprintf(format, args...)}
+	}
+	a := d.Last
+	switch {
+	case w.device != "" && w.device != d.ID:
+		return no("device", "the request names device %s", w.device)
+	case !d.Live(now):
+		return no("live", "its Broker was last heard of at %s", d.Seen.UTC().Format(time.RFC3339))
+	case !slices.Contains(w.hardware, usecase.Hardware(a.Hardware)):
+		return no("hardware", "it has %s, the request accepts %s", a.Hardware, join(w.hardware))
+	}
+	var cells []usecase.Cell
+	for _, i := range w.instances {
+		cell := usecase.Cell{Instance: i, Hardware: usecase.Hardware(a.Hardware)}
+		if slices.Contains(a.InstanceTypes, string(i)) && usecase.Runnable(w.mode, cell.Instance, cell.Hardware) == nil {
+			cells = append(cells, cell)
+		}
+	}
+	switch {
+	case len(cells) == 0:
+		return no("instance", "it runs %s, the request accepts %s", strings.Join(a.InstanceTypes, ", "), join(w.instances))
+	case used >= a.Capacity:
+		return no("capacity", "%d of %d instances are taken", used, a.Capacity)
+	}
+	return cells, nil
+}
+
+func noDevice(excluded []mocapi.Exclusion) error {
+	if len(excluded) == 0 {
+		return fault.New(fault.NoDevice, "no device fits: none has announced itself").WithDetails(excluded).
+			WithHint("start a Broker with sealift broker run")
+	}
+	var why []string
+	for _, x := range excluded {
+		why = append(why, fmt.Sprintf("%s: %s (%s)", x.Device, x.Constraint, x.Reason))
+	}
+	return fault.New(fault.NoDevice, "no device fits: %s", strings.Join(why, "; ")).WithDetails(excluded)
+}
+
+func join[T ~string](list []T) string {
+	var out []string
+	for _, v := range list {
+		out = append(out, string(v))
+	}
+	return strings.Join(out, ", ")
+}
