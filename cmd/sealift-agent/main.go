@@ -20,7 +20,6 @@ func main() {
 	sandboxInit()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if err := run(log); err != nil && !errors.Is(err, context.Canceled) {
-		log.Error("the Agent ends", "error", err)
 		fmt.Fprintln(os.Stderr, "sealift-agent: error:", err)
 		os.Exit(1)
 	}

@@ -40,9 +40,12 @@ func (a *Agent) process(ctx context.Context, msg []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e, ok := reply.(*teep.Error); ok {
-		a.setLastError(fmt.Sprintf("%v: %s", e.Code, e.Msg))
-		a.log.Warn("a TEEP message was answered with an error", "code", e.Code.String(), "message", e.Msg)
+	switch m := reply.(type) {
+	case *teep.Error:
+		a.setLastError(fmt.Sprintf("%v: %s", m.Code, m.Msg))
+		a.log.Warn("a TEEP message was answered with an error", "code", m.Code.String(), "message", m.Msg)
+	case *teep.Success:
+		a.setLastError("")
 	}
 	if a.vault.Broken() {
 		return nil, ErrBroken // nothing may be promised that the next start could take back

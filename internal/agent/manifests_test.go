@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"math/big"
-	"slices"
 	"time"
 
 	"sealift/cose"
@@ -27,7 +26,6 @@ import (
 var (
 	cell     = usecase.Cell{Instance: "process", Hardware: evidence.TrustZone}
 	taID     = suit.NewComponentID("tee", "app", "ta")
-	uaID     = suit.NewComponentID("ree", "app", "ua")
 	anyone   = launch.Spec{Callers: launch.CallersAny}
 	anyStdio = launch.Spec{Callers: launch.CallersAny, Serve: launch.ServeStdio}
 )
@@ -199,5 +197,3 @@ func (w *world) nothingIn(secret string) {
 		}
 	}
 }
-
-func contains(list []string, s string) bool { return slices.Contains(list, s) }

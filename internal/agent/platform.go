@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -106,12 +107,16 @@ func (t *transaction) Open(_ context.Context, id suit.ComponentID) (io.ReadClose
 	if class(id) != classStaged || c.Blob == nil {
 		return nil, fmt.Errorf("%w: %s is not a source", errWayOut, id)
 	}
-	t.source = c.Digest.Bytes
-	if err := t.flow(); err != nil {
+	r, err := t.a.vault.Open(*c.Blob)
+	if err != nil {
 		return nil, err
 	}
-	r, err := t.a.vault.Open(*c.Blob)
-	return &sourceReader{r, t}, err
+	t.source = c.Digest.Bytes
+	if err := t.flow(); err != nil {
+		t.source = nil
+		return nil, errors.Join(err, r.Close())
+	}
+	return &sourceReader{r, t}, nil
 }
 
 type sourceReader struct {

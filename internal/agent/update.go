@@ -25,7 +25,7 @@ var errRollback = errors.New("agent: the sequence number is too low")
 // failure ends it. What was done before the failure stays, and the reports say what that was.
 func (a *Agent) update(ctx context.Context, m *teep.Update) (teep.Message, error) {
 	if m.ErrCode != nil {
-		a.setLastError(fmt.Sprintf("the TAM says %v: %s", *m.ErrCode, clip(m.ErrMsg)))
+		a.log.Warn("the TAM refuses this Agent", "code", m.ErrCode.String(), "message", clip(m.ErrMsg))
 	}
 	if n := uint64(len(m.ManifestList)); n > a.limits.Manifests {
 		return failed(m.Token, teep.ErrCodePermanent, "%d manifests in one Update, more than %d", n, a.limits.Manifests), nil

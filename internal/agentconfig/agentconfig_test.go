@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agentconfig_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"strings"
+	"testing"
+
+	"sealift/cose"
+	"sealift/internal/agentconfig"
+)
+
+func key(t testing.TB) *cose.Key {
+	t.Helper()
+	priv, err := cose.GenerateKey(cose.AlgESP256, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := cose.NewKey(priv.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func config(t testing.TB) agentconfig.Config {
+	return agentconfig.Config{
+		Version: agentconfig.Version, Deployment: "d1", Hardware: "trustzone", Instance: "process", TAMURI: "https://tam.invalid/d1",
+		TAMKeys: []*cose.Key{key(t), key(t)}, Owners: []agentconfig.Owner{{Key: key(t), App: "stats"}},
+		Limits: agentconfig.Limits{TAs: 3},
+	}
+}
+
+func TestRoundTrip(t *testing.T) {
+	c := config(t)
+	got, err := agentconfig.Parse(c.Marshal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Digest() != c.Digest() || !got.Owners[0].Key.Equal(c.Owners[0].Key) || got.Limits.TAs != 3 {
+		t.Fatalf("%+v", got)
+	}
+	l := got.Limits.WithDefaults()
+	if l.TAs != 3 || l.Manifests != 32 || l.UpdateTimeout().Minutes() != 30 || l.RequestTimeout().Minutes() != 5 {
+		t.Fatalf("%+v", l)
+	}
+	if got.Limits.Manifests != 0 {
+		t.Fatal("the defaults went into the measured configuration")
+	}
+}
+
+func TestInvalid(t *testing.T) {
+	for name, change := range map[string]func(*agentconfig.Config){
+		"version":      func(c *agentconfig.Config) { c.Version = 2 },
+		"deployment":   func(c *agentconfig.Config) { c.Deployment = "" },
+		"hardware":     func(c *agentconfig.Config) { c.Hardware = "" },
+		"instance":     func(c *agentconfig.Config) { c.Instance = strings.Repeat("x", 2000) },
+		"TAM URI":      func(c *agentconfig.Config) { c.TAMURI = "" },
+		"no TAM key":   func(c *agentconfig.Config) { c.TAMKeys = nil },
+		"no owner":     func(c *agentconfig.Config) { c.Owners = nil },
+		"owner's app":  func(c *agentconfig.Config) { c.Owners[0].App = "a/b" },
+		"no verifier":  func(c *agentconfig.Config) { c.RequireTAMAttestation = true },
+		"many owners":  func(c *agentconfig.Config) { c.Owners = make([]agentconfig.Owner, 17) },
+		"missing keys": func(c *agentconfig.Config) { c.TAMKeys = []*cose.Key{nil} },
+	} {
+		c := config(t)
+		change(&c)
+		if err := c.Validate(); !errors.Is(err, agentconfig.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	good := config(t).Marshal()
+	for i := range good {
+		if _, err := agentconfig.Parse(good[:i]); !errors.Is(err, agentconfig.ErrInvalid) {
+			t.Fatalf("cut to %d: %v", i, err)
+		}
+	}
+	if _, err := agentconfig.Parse(make([]byte, agentconfig.MaxBytes+1)); !errors.Is(err, agentconfig.ErrInvalid) {
+		t.Fatal(err)
+	}
+	if _, err := agentconfig.Parse(append(bytes.Clone(good), 0)); !errors.Is(err, agentconfig.ErrInvalid) {
+		t.Fatal(err)
+	}
+}
+
+func TestValidName(t *testing.T) {
+	for name, want := range map[string]bool{
+		"stats": true, "a.b-c_D9": true, strings.Repeat("x", 64): true,
+		"": false, ".": false, "..": false, ".hidden": false, "a/b": false, "a b": false, "a\x00": false, "ä": false, strings.Repeat("x", 65): false,
+	} {
+		if agentconfig.ValidName(name) != want {
+			t.Errorf("%q", name)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(config(f).Marshal())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := agentconfig.Parse(data)
+		if err == nil && !bytes.Equal(c.Marshal(), data) {
+			t.Fatal("another encoding was accepted")
+		}
+	})
+}
