@@ -29,6 +29,7 @@ import (
 	"sealift/internal/platform/emulator"
 	"sealift/internal/platform/sandbox"
 	"sealift/suit/report"
+	"sealift/teep"
 	"sealift/usecase"
 )
 
@@ -255,4 +256,26 @@ func TestRealStdio(t *testing.T) {
 	for range 3 {
 		d.asks("line", "rows=the rows||line")
 	}
+}
+
+// TestRealBusybox runs a program that nobody wrote for TEEs.
+func TestRealBusybox(t *testing.T) {
+	image, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		t.Skip("there is no /bin/busybox here")
+	}
+	d := newDevice(t)
+	d.attest()
+	spec := anyStdio
+	spec.Name, spec.Args = "busybox", []string{"grep", "-i", "-f", "/dev/stdin", "${PD}/rows"}
+	ta := d.program(usecase.TA, 1, string(image), spec)
+	if e, ok := d.update(ta).(*teep.Error); ok {
+		if strings.Contains(e.Msg, "program cannot be run") {
+			t.Skip("/bin/busybox is not static here") // busybox-static is
+		}
+		t.Fatal(e.Msg)
+	}
+	d.succeeds(d.update(d.data(1, "00-00-01 Alpha\n00-00-02 Beta\n00-00-03 alphabet\n", d.claim().EncKey, ta)), 1)
+	d.asks("ALPHA\n", "00-00-01 Alpha\n00-00-03 alphabet\n")
+	d.asks("gamma\n", "")
 }

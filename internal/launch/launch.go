@@ -69,6 +69,8 @@ type Spec struct {
 	MaxProcs    uint32   `cbor:"7,keyasint,omitempty" json:"maxProcs,omitempty"`    // processes and threads; 0: the platform's limit
 	CPUSeconds  uint64   `cbor:"8,keyasint,omitempty" json:"cpuSeconds,omitempty"`  // of one process; 0: no limit
 	Restart     string   `cbor:"9,keyasint,omitempty" json:"restart,omitempty"`     // RestartAlways (default), RestartOnFailure, RestartNever
+	// Name is the program's own name, its argument number 0; default "ta" or "ua". Programs like busybox choose by it what they are.
+	Name string `cbor:"10,keyasint,omitempty" json:"name,omitempty"`
 }
 
 // Marshal returns the deterministic CBOR of s.
@@ -122,7 +124,7 @@ func (s Spec) Validate() error {
 	if len(s.Args)+len(s.Env) > MaxArgs {
 		bad("%d arguments and variables, more than %d", len(s.Args)+len(s.Env), MaxArgs)
 	}
-	for _, a := range s.Args {
+	for _, a := range append([]string{s.Name}, s.Args...) {
 		if strings.ContainsRune(a, 0) {
 			bad("an argument holds a NUL")
 		}

@@ -130,7 +130,7 @@ func (l *execLauncher) Launch(_ context.Context, j runner.Job) (runner.Process, 
 	l.mu.Lock()
 	l.jobs = append(l.jobs, j)
 	l.mu.Unlock()
-	cmd := exec.Command(j.Program.Name(), j.Args...)
+	cmd := exec.Command(j.Program.Name(), j.Args[1:]...)
 	cmd.Env = append(j.Env, "TEST_TA="+l.mode)
 	cmd.Stdout, cmd.Stderr = j.Log, j.Log
 	if j.Stdin != nil {

@@ -63,7 +63,7 @@ type Program struct {
 type Job struct {
 	Name          string
 	Program       *os.File // a sealed memory file
-	Args, Env     []string // without the program's name
+	Args, Env     []string // the program's own name first
 	PDDir, RunDir string   // folders of the Agent, bound read-only and writable
 	Stdin, Stdout *os.File // nil: nothing, or the log
 	Log           io.Writer
@@ -297,8 +297,12 @@ func (t *TA) job() Job {
 		env = append(env, launch.EnvListen+"="+listen)
 		vars["LISTEN"] = listen
 	}
+	name := spec.Name
+	if name == "" {
+		name = "ta"
+	}
 	return Job{
-		Name: t.prog.Name, Program: t.memfd, Args: launch.Expand(spec.Args, vars), Env: env, PDDir: t.pdDir(), RunDir: t.runDir(),
+		Name: t.prog.Name, Program: t.memfd, Args: append([]string{name}, launch.Expand(spec.Args, vars)...), Env: env, PDDir: t.pdDir(), RunDir: t.runDir(),
 		Log: t.log, MemoryBytes: bounded(spec.MemoryBytes, t.opts.MaxMemoryBytes),
 		MaxProcs: bounded(uint64(spec.MaxProcs), t.opts.MaxProcs), CPUSeconds: spec.CPUSeconds,
 	}

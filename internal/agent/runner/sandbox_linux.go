@@ -40,7 +40,7 @@ func (Sandbox) Inside(string, string) (string, string) { return insidePD, inside
 func (Sandbox) Launch(ctx context.Context, j Job) (Process, error) {
 	cmd := sandbox.Command(ctx, sandbox.Spec{
 		Program:   j.Program,
-		Args:      append([]string{"ta"}, j.Args...),
+		Args:      j.Args,
 		Env:       j.Env,
 		Hostname:  "ta",
 		ReadOnly:  []sandbox.Bind{{Source: j.PDDir, Target: insidePD}},
