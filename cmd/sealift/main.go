@@ -69,6 +69,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newKeysCmd(a),
 		newPolicyCmd(a),
 		newContextCmd(a),
+		newMocCmd(a),
 		newBrokerCmd(a),
 		newEmulatorCmd(a),
 		newDoctorCmd(a),

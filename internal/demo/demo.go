@@ -21,6 +21,7 @@ import (
 	"strings"
 	"time"
 
+	"sealift/appraisal"
 	"sealift/examples/stats"
 	"sealift/internal/dev"
 	"sealift/internal/fault"
@@ -45,6 +46,9 @@ type Options struct {
 func Run(ctx context.Context, o Options) (*Report, error) {
 	begun := time.Now()
 	f, err := findFault(o.Fault)
+	if err == nil && f != nil {
+		err = f.fits(o.Mode)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -150,11 +154,17 @@ func (r *run) startStack(ctx context.Context) error {
 
 // story is what the data owner does.
 func (r *run) story(ctx context.Context) error {
-	pkg, err := r.pack()
+	programs, err := examplePrograms(r.dir)
 	if err != nil {
 		return err
 	}
-	dep, err := r.owner.Deploy(ctx, owner.DeployRequest{Package: pkg})
+	ta := filepath.Join(programs, stats.TAProgram)
+	if r.fault != nil && r.fault.older {
+		if err := r.olderVersion(ctx, programs, ta); err != nil {
+			return err
+		}
+	}
+	dep, err := r.deploy(ctx, "stats", programs, ta)
 	if err != nil {
 		return err
 	}
@@ -168,66 +178,113 @@ func (r *run) story(ctx context.Context) error {
 		return err
 	}
 	if dep.State == mocapi.StateAwaitingAppraisal {
-		if err := r.appraiseAndRelease(ctx); err != nil {
+		if err := r.appraiseAndRelease(ctx, dep); err != nil {
 			return err
 		}
 	}
 	if _, err = r.owner.AwaitRunning(ctx, dep.ID); err != nil {
 		return err
 	}
+	return r.use(ctx)
+}
+
+// use does what the deployment is for, and removes it.
+func (r *run) use(ctx context.Context) error {
 	if r.opt.Mode.Bundled() { // the TA's own keys exist only now
-		if err := r.verify(ctx); err != nil {
+		if _, err := r.appraise(ctx); err != nil {
 			return err
 		}
 	}
 	if err := r.ask(ctx); err != nil {
 		return err
 	}
+	if r.fault != nil && r.fault.Name == "rollback" {
+		if err := r.awaitFailure(ctx); err != nil {
+			return err
+		}
+	}
 	r.watch(ctx) // before the removal: after it there is nothing to see
-	return r.owner.Remove(ctx, dep.ID)
+	return r.owner.Remove(ctx, r.id)
 }
 
-// pack writes the package file of the example and packs it.
-func (r *run) pack() (string, error) {
-	programs, err := examplePrograms(r.dir)
-	if err != nil {
-		return "", err
-	}
+// deploy packs the example with a TA and asks the M/OC for a place.
+func (r *run) deploy(ctx context.Context, name, programs, ta string) (*mocapi.Deployment, error) {
 	records := filepath.Join(r.dir, stats.RecordsFile)
 	if err := os.WriteFile(records, stats.Records, 0o600); err != nil {
-		return "", err
+		return nil, err
 	}
-	path := filepath.Join(r.dir, "stats.yaml")
-	text := description(r.opt.Mode, programs, records)
+	path := filepath.Join(r.dir, name+".yaml")
+	text := description(r.opt.Mode, ta, filepath.Join(programs, stats.UAProgram), records)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		return "", err
+		return nil, err
 	}
 	file, err := packfile.Read(path)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	packed, err := r.owner.Pack(owner.PackRequest{File: file, Out: filepath.Join(r.dir, "stats.sealift")})
+	packed, err := r.owner.Pack(owner.PackRequest{File: file, Out: filepath.Join(r.dir, name+".sealift")})
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	return packed.File, nil
+	return r.owner.Deploy(ctx, owner.DeployRequest{Package: packed.File})
+}
+
+// olderVersion gives the operator an older TA of the same owner to be dishonest with.
+func (r *run) olderVersion(ctx context.Context, programs, ta string) error {
+	older := filepath.Join(r.dir, "stats-ta-older")
+	if err := appendByte(ta, older); err != nil {
+		return err
+	}
+	dep, err := r.deploy(ctx, "older", programs, older)
+	if err != nil {
+		return err
+	}
+	return r.owner.Remove(ctx, dep.ID)
+}
+
+// awaitFailure waits until the M/OC has failed with what the Agent refuses, and returns that.
+func (r *run) awaitFailure(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	client := r.stack.Client(mocapi.RoleOwner)
+	var since uint64
+	for {
+		dep, err := client.Deployment(ctx, r.id, since, 5*time.Second)
+		if ctx.Err() != nil {
+			return nil // judge says that nobody noticed
+		}
+		if err != nil {
+			return err
+		}
+		if dep.Problem != nil {
+			return dep.Problem
+		}
+		since = dep.Version
+	}
 }
 
 // description is the package file of the example in a mode.
-func description(mode usecase.Mode, programs, records string) string {
+func description(mode usecase.Mode, ta, ua, records string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "name: %s\nmode: %s\nhardware: [trustzone]\ninstances: [process]\n", stats.App, mode)
-	fmt.Fprintf(&b, "ta:\n  binary: %q\n  serve: socket\n", filepath.Join(programs, stats.TAProgram))
+	fmt.Fprintf(&b, "ta:\n  binary: %q\n  serve: socket\n", ta)
 	if mode.Has(usecase.UA) {
-		fmt.Fprintf(&b, "ua:\n  binary: %q\n  args: [--listen, \"${HOST}:${PORT}\"]\n  ports: [questions]\n",
-			filepath.Join(programs, stats.UAProgram))
+		fmt.Fprintf(&b, "ua:\n  binary: %q\n  args: [--listen, \"${HOST}:${PORT}\"]\n  ports: [questions]\n", ua)
 	}
 	fmt.Fprintf(&b, "pd:\n  - %q\n", records)
 	return b.String()
 }
 
-func (r *run) appraiseAndRelease(ctx context.Context) error {
+// appraiseAndRelease is the owner's turn. The M/OC's word is not enough for it.
+func (r *run) appraiseAndRelease(ctx context.Context, dep *mocapi.Deployment) error {
+	if dep.Appraised {
+		return r.releaseAsTold(ctx, dep)
+	}
 	a, err := r.appraise(ctx)
+	if err == nil && r.fault != nil && r.fault.Name == "nonce" {
+		r.say("owner", "waits, and asks again before it releases anything")
+		a, err = r.appraise(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -235,9 +292,17 @@ func (r *run) appraiseAndRelease(ctx context.Context) error {
 	return err
 }
 
-func (r *run) verify(ctx context.Context) error {
-	_, err := r.appraise(ctx)
-	return err
+// releaseAsTold does what the M/OC suggests: release at once, for the appraisal has been done.
+func (r *run) releaseAsTold(ctx context.Context, dep *mocapi.Deployment) error {
+	r.say("moc", "says that deployment %s was appraised, and asks for the PD", dep.ID)
+	a, err := r.owner.Appraised(dep.ID)
+	if err == nil {
+		_, err = r.owner.Release(ctx, a)
+		return err
+	}
+	f := fault.From(err)
+	return f.WithDetails([]appraisal.Finding{{Claim: "positive appraisal of the present Agent and TA", Expected: "one of the owner's own",
+		Got: "none, only the M/OC's word that there is one", Source: "the owner's folder"}})
 }
 
 // appraise gets Evidence, lets the owner judge it and notes who said what.

@@ -37,7 +37,7 @@ func TestJudge(t *testing.T) {
 		"unnoticed":               {"measurement", nil, 1, 0},
 		"refused for another why": {"measurement", fault.New(fault.Unreachable, "x"), 1, 0},
 		"policy":                  {"pd-early", fault.New(fault.ReleaseBeforeAppraisal, "x"), 5, 0},
-		"from the M/OC": {"rollback", &fault.Error{Code: fault.ManifestRefused, Message: "x", Exit: 1,
+		"from the M/OC": {"rollback", &fault.Error{Code: fault.RollbackRefused, Message: "x", Exit: 1,
 			Details: json.RawMessage(`{"claim":"sequence","expected":">= 2","got":"1","source":"state"}`)}, 5, 1},
 	} {
 		f, err := findFault(c.fault)
@@ -68,7 +68,7 @@ func TestJudge(t *testing.T) {
 
 func TestDescriptionsAreGood(t *testing.T) {
 	for _, mode := range usecase.Modes() {
-		f, err := packfile.Parse([]byte(description(mode, "/programs", "/data/staff.csv")), "stats.yaml")
+		f, err := packfile.Parse([]byte(description(mode, "/programs/ta", "/programs/ua", "/data/staff.csv")), "stats.yaml")
 		if err != nil {
 			t.Errorf("%s: %v", mode, err)
 			continue

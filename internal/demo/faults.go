@@ -15,6 +15,7 @@ import (
 
 	"sealift/internal/fault"
 	"sealift/internal/owner"
+	"sealift/usecase"
 )
 
 // Fault is something that can be wrong on purpose.
@@ -23,23 +24,26 @@ type Fault struct {
 	What  string   // for people
 	Exit  int      // of the refusal
 	Codes []string // fault codes that are the right refusal
+
+	// older says that the fault needs another, older TA of the same owner, in a package of its own.
+	older bool
 }
 
 // Faults lists what can be broken.
 func Faults() []Fault {
 	return []Fault{
-		{"measurement", "the device runs an Agent that differs by one byte from the one that the owner trusts",
-			fault.ExitAttestation, []string{fault.AppraisalRefused, fault.OperatorAppraisal}},
-		{"ta-swap", "the operator installs another TA than the owner packed",
-			fault.ExitAttestation, []string{fault.AppraisalRefused, fault.ManifestRefused, fault.AgentError, fault.EvidenceInvalid}},
-		{"nonce", "the operator answers the owner's challenge with Evidence over another nonce",
-			fault.ExitAttestation, []string{fault.AppraisalRefused, fault.EvidenceInvalid}},
-		{"signature", "the operator alters a signed message",
-			fault.ExitAttestation, []string{fault.AppraisalRefused, fault.EvidenceInvalid, fault.ManifestRefused, fault.AgentError}},
-		{"rollback", "the operator installs an older version after a newer one",
-			fault.ExitPolicy, []string{fault.ManifestRefused, fault.AgentError, fault.AppraisalRefused}},
-		{"pd-early", "the operator asks for the PD to be installed before the owner has appraised anything",
-			fault.ExitPolicy, []string{fault.ReleaseBeforeAppraisal, fault.ManifestRefused, fault.AgentError, fault.ComponentMissing}},
+		{Name: "measurement", What: "the device runs an Agent that differs by one byte from the one that the owner trusts",
+			Exit: fault.ExitAttestation, Codes: []string{fault.AppraisalRefused, fault.OperatorAppraisal}},
+		{Name: "ta-swap", What: "the operator installs an older TA in the place of the one that was ordered",
+			Exit: fault.ExitAttestation, Codes: []string{fault.AppraisalRefused}, older: true},
+		{Name: "nonce", What: "the operator answers the owner's challenge with Evidence that it has kept",
+			Exit: fault.ExitAttestation, Codes: []string{fault.AppraisalRefused}},
+		{Name: "signature", What: "the operator alters the Evidence by one bit",
+			Exit: fault.ExitAttestation, Codes: []string{fault.AppraisalRefused}},
+		{Name: "rollback", What: "the operator puts an older TA in the place of the running one",
+			Exit: fault.ExitPolicy, Codes: []string{fault.RollbackRefused}, older: true},
+		{Name: "pd-early", What: "the operator says that the Evidence was appraised already, to get the PD",
+			Exit: fault.ExitPolicy, Codes: []string{fault.ReleaseBeforeAppraisal}},
 	}
 }
 
@@ -58,6 +62,16 @@ func findFault(name string) (*Fault, error) {
 		return nil, fault.New(fault.BadRequest, "there is no fault %q", name).WithHint("one of %s", strings.Join(names, ", "))
 	}
 	return &all[i], nil
+}
+
+// fits reports whether the fault can be planted in a mode.
+func (f *Fault) fits(m usecase.Mode) error {
+	alone := func(p []usecase.Payload) bool { return len(p) == 1 && p[0] == usecase.TA }
+	if f.older && !slices.ContainsFunc(m.Packages(), alone) {
+		return fault.New(fault.BadRequest, "the fault %s needs a mode in which the TA is a package of its own, and %s is none", f.Name, m).
+			WithHint("--mode ua,ta,pd or --mode ta,pd")
+	}
+	return nil
 }
 
 // plant returns the Agent image and the M/OC's arguments with which the fault exists.

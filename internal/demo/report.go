@@ -76,7 +76,7 @@ func refusalOf(err error) *Refusal {
 	var findings []appraisal.Finding
 	if refused, ok := errors.AsType[*owner.Refused](err); ok {
 		findings = refused.Result.Failed()
-	} else if raw, ok := f.Details.(json.RawMessage); ok {
+	} else if raw, err := json.Marshal(f.Details); err == nil {
 		findings = findingsIn(raw)
 	}
 	for _, x := range findings {

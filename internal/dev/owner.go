@@ -52,7 +52,7 @@ func (s *Stack) Equip(ctx context.Context, h *home.Home, reference string) (kept
 		return false, err
 	}
 	policy, err := appraisal.NewPolicy(appraisal.NewPolicyInput{
-		Name: ContextName, Hardware: []evidence.Hardware{root.Hardware}, Roots: []evidence.Anchor{root}, AgentDigest: digest,
+		Name: ContextName, Hardware: []evidence.Hardware{evidence.TrustZone}, Roots: []evidence.Anchor{root}, AgentDigest: digest,
 		AgentSource: "SHA-256 of " + filepath.Base(reference) + " as sealift dev found it on the owner's machine",
 	})
 	if err != nil {
@@ -84,13 +84,9 @@ func (s *Stack) setPolicy(h *home.Home, data []byte) (kept bool, err error) {
 
 // root reads the certificate of the emulated vendor.
 func (s *Stack) root() (evidence.Anchor, error) {
-	found, err := filepath.Glob(s.path("emulator", "*", "root.pem"))
-	if err != nil || len(found) != 1 {
-		return evidence.Anchor{}, fmt.Errorf("the emulated vendor's root is not in %s", s.path("emulator"))
-	}
-	data, err := os.ReadFile(found[0])
+	data, err := os.ReadFile(s.rootFile())
 	if err != nil {
-		return evidence.Anchor{}, err
+		return evidence.Anchor{}, fmt.Errorf("reading the emulated vendor's root: %w", err)
 	}
 	root, err := evidence.ParseAnchorPEM(data)
 	if err != nil {

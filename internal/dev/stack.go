@@ -183,6 +183,9 @@ func (s *Stack) chooseSocket() error {
 
 func (s *Stack) socket() string { return filepath.Join(s.socketDir, "tee.sock") }
 
+// rootFile is where the emulator keeps the certificate of its vendor.
+func (s *Stack) rootFile() string { return s.path("emulator", "pki", "root.pem") }
+
 // start begins to supervise one process of the Stack: this program with other arguments.
 func (s *Stack) start(name string, listen []string, args ...string) *supervise.Process {
 	restart := s.cfg.Restart
@@ -239,7 +242,8 @@ func (s *Stack) makeTokens(ctx context.Context) error {
 }
 
 func (s *Stack) startMOC(ctx context.Context) error {
-	args := append([]string{"moc", "serve", "--state", s.path("moc"), "--listen", s.cfg.Listen}, s.cfg.MOCArgs...)
+	args := append([]string{"moc", "serve", "--state", s.path("moc"), "--listen", s.cfg.Listen,
+		"--agent", s.cfg.Agent, "--anchor", s.rootFile(), "--anchor-wait", startTimeout.String()}, s.cfg.MOCArgs...)
 	p := s.start("moc", []string{s.cfg.Listen}, args...)
 	if err := s.ready(ctx, "moc", p); err != nil {
 		return err
