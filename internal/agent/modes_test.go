@@ -161,6 +161,13 @@ func TestReapplyIsANoOp(t *testing.T) {
 	if w.ree.writes != 1 || w.ree.fetches != 2 || w.start.launched("echo v1") != 1 {
 		t.Fatalf("%d writes, %d fetches, %d starts", w.ree.writes, w.ree.fetches, w.start.launched("echo v1"))
 	}
+	pd := w.data(1, "rows", w.claim().EncKey, ta)
+	for range 2 {
+		w.succeeds(w.update(pd), 1)
+	}
+	if w.ree.fetches != 3 {
+		t.Fatalf("%d fetches", w.ree.fetches)
+	}
 }
 
 // TestUpgradeOfTheTA: the new version takes the place of the old one, with other keys, and what was released to the old one is gone.

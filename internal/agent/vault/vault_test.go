@@ -146,7 +146,14 @@ func TestForkIsRefused(t *testing.T) {
 	abandoned := fs.Get("state")
 
 	fs.Put("state", base)
-	commit(t, open(t, fs, ctr), "acknowledged")
+	v = open(t, fs, ctr) // from here on the Agent may tell what it holds
+	told := fs.Get("state")
+	fs.Put("state", abandoned)
+	if _, err := vault.Open(fs, key, ctr, rand.Reader); !errors.Is(err, vault.ErrRolledBack) {
+		t.Fatalf("an abandoned state was accepted: %v", err)
+	}
+	fs.Put("state", told)
+	commit(t, v, "acknowledged")
 	acknowledged := fs.Get("state")
 	for _, old := range [][]byte{abandoned, base} {
 		fs.Put("state", old)

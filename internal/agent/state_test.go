@@ -5,6 +5,9 @@ package agent
 import (
 	"bytes"
 	"testing"
+
+	"sealift/internal/agent/vault"
+	"sealift/suit"
 )
 
 // FuzzState decodes sealed states. Nobody but the Agent can write one, so this guards against bugs, not attackers: it never
@@ -32,5 +35,20 @@ func TestClip(t *testing.T) {
 		if got := clip(in); got != want || len(got) > maxText {
 			t.Errorf("%q: %q (%d bytes)", in, got, len(got))
 		}
+	}
+}
+
+// TestDataForAnotherTA: whatever the state says about manifests, data bound to one program is not shown to another.
+func TestDataForAnotherTA(t *testing.T) {
+	data := func(name, app string, bound byte) component {
+		return component{ID: suit.NewComponentID("pd", app, name), Blob: &vault.Ref{}, BoundTo: []byte{bound}}
+	}
+	s := &state{Components: []component{
+		data("mine", "app", 1), data("another program's", "app", 2), data("another application's", "other", 1),
+		{ID: suit.NewComponentID("pd", "app", "unbound"), Blob: &vault.Ref{}},
+	}}
+	ta := &component{ID: suit.NewComponentID("tee", "app", "ta"), Digest: suit.Digest{Alg: suit.AlgSHA256, Bytes: []byte{1}}}
+	if got := s.dataFor(ta); len(got) != 1 || string(got[0].ID[2]) != "mine" {
+		t.Fatalf("%+v", got)
 	}
 }
