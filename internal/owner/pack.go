@@ -104,7 +104,7 @@ func components(f *packfile.File) ([]archive.Component, error) {
 		return nil
 	}
 	if f.TA != nil {
-		spec := &launch.Spec{Args: f.TA.Args, Serve: f.TA.Serve, Callers: f.TA.Callers, MemoryBytes: f.TA.Memory}
+		spec := &launch.Spec{Name: programName(f.TA.Binary), Args: f.TA.Args, Serve: f.TA.Serve, Callers: f.TA.Callers, MemoryBytes: f.TA.Memory}
 		if err := add(usecase.TA, manifest.RoleTA, f.TA.Binary, spec); err != nil {
 			return nil, err
 		}
@@ -115,7 +115,7 @@ func components(f *packfile.File) ([]archive.Component, error) {
 		}
 	}
 	if f.UA != nil {
-		spec := &launch.Spec{Args: f.UA.Args}
+		spec := &launch.Spec{Name: programName(f.UA.Binary), Args: f.UA.Args}
 		for _, p := range f.UA.Ports {
 			spec.Ports = append(spec.Ports, launch.Port{Name: p.Name, Port: p.Number})
 		}
@@ -132,6 +132,14 @@ func components(f *packfile.File) ([]archive.Component, error) {
 		}
 	}
 	return list, nil
+}
+
+// programName is the name under which a program is started: that of its file, since some (busybox) choose by it what they do.
+func programName(path string) string {
+	if name := filepath.Base(path); len(name) <= 64 {
+		return name
+	}
+	return ""
 }
 
 func measure(path string) (size int64, sum []byte, err error) {
