@@ -337,3 +337,17 @@ func TestStoreIsFull(t *testing.T) {
 		t.Fatal(got)
 	}
 }
+
+// TestDependencyThatComesAlong: a manifest that brings its dependency with it is refused in whole.
+func TestDependencyThatComesAlong(t *testing.T) {
+	w := newWorld(t, nil)
+	to := w.agentEncKey()
+	ta := w.program(usecase.TA, 1, "echo v1", anyone)
+	b := w.dataBuilder(1, "rows", to, ta)
+	dep := b.Dependencies[0].Index
+	b.Payloads = map[string][]byte{"#ta": ta}
+	b.DependencyResolution = append(suit.Sequence{
+		suit.SetComponentIndex(dep), suit.Override(suit.Params{suit.ParamURI: "#ta"}), suit.Fetch(),
+	}, b.DependencyResolution...)
+	w.unchanged(func() { w.fails(w.update(w.sign(b, w.owner)), report.ReasonOperationFailed, "") })
+}

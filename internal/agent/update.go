@@ -241,6 +241,12 @@ func dependencyIDs(m *suit.Manifest) (ids []suit.ComponentID) {
 // earlier version of it are removed: their data was released to that version's TA.
 func (t *transaction) record(ctx context.Context, out *processor.Outcome, envelope []byte) error {
 	root := out.Manifest
+	for _, ran := range out.Manifests {
+		// Its components would belong to nobody.
+		if !ran.Root && t.next.manifest(ran.Name) == nil {
+			return fmt.Errorf("%w: %s is not installed; a dependency is installed by an Update of its own", errBinding, ran.Name)
+		}
+	}
 	old := t.next.manifest(t.root)
 	if old != nil && !old.Digest.Equal(root.Digest) {
 		t.dropDependents(ctx, t.root)
