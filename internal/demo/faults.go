@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"sealift/internal/fault"
-	"sealift/internal/owner"
 	"sealift/usecase"
 )
 
@@ -124,13 +123,10 @@ func (r *run) judge(err error) error {
 		r.report.Error, r.report.Exit = err.Error(), fault.ExitFailure
 		return &wrongEnd{err}
 	}
-	if refused, ok := errors.AsType[*owner.Refused](err); ok {
-		r.report.Appraisals = append(r.report.Appraisals, ownersAppraisal(refused.Result))
-	}
 	r.report.Refusal, r.report.Exit = refusalOf(err), r.fault.Exit
 	r.say("demo", "REFUSED, as it should be [%s]", f.Code)
 	for _, d := range r.report.Refusal.Differences {
-		r.say("", "%s", d.String())
+		r.say("", "%s", d)
 	}
 	return &fault.Error{Code: f.Code, Message: f.Message, Hint: f.Hint, Exit: r.fault.Exit}
 }

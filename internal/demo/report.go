@@ -54,6 +54,16 @@ func ownersAppraisal(r *appraisal.Result) Appraisal {
 		Claims: r.Vector, Findings: r.Failed()}
 }
 
+// operatorsAppraisal reads an Attestation Result of the operator's Verifier: advice, which the owner does not rely on.
+func operatorsAppraisal(r *appraisal.AttestationResult) Appraisal {
+	a := Appraisal{Who: "operator", Result: r.Status.String(), Accepted: r.OK(), Emulated: r.Emulated, Time: r.IssuedAt,
+		Claims: map[string]appraisal.Claim{}}
+	for name, value := range r.Vector {
+		a.Claims[name] = appraisal.Claim{Value: value, Reason: "as its Attestation Result says"}
+	}
+	return a
+}
+
 // Refusal is where a run with a planted fault ended.
 type Refusal struct {
 	Code        string       `json:"code"`

@@ -20,6 +20,7 @@ import (
 type Appraised struct {
 	Deployment string
 	Result     *appraisal.Result // of this appraisal; nil when it was read from the owner's folder
+	Advice     []byte            // Attestation Result of the operator's Verifier, unverified; may be empty
 
 	state    appraisedState
 	positive bool

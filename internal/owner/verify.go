@@ -36,6 +36,7 @@ const resultValidity = time.Hour
 type Refused struct {
 	Deployment string
 	Result     *appraisal.Result
+	Advice     []byte // Attestation Result of the operator's Verifier, unverified; may be empty
 }
 
 // Error names every claim that differed.
@@ -61,6 +62,7 @@ type fresh struct {
 	bundle  []byte
 	input   evidence.Input
 	advice  string // what the operator's Verifier says, for people
+	result  []byte // its Attestation Result, unverified
 }
 
 // Verify asks the Agent for Evidence over a nonce of its own, verifies it, and appraises it with the owner's policy and with what the owner
@@ -155,7 +157,7 @@ func (o *Owner) challenge(ctx context.Context, s *session, id string, timeout ti
 		// The TAM's part of the challenge is the TAM's word; a wrong one makes the comparison with the Evidence fail.
 		var tam [evidence.NonceSize]byte
 		copy(tam[:], e.TAMNonce)
-		return &fresh{request: request, bundle: e.Bundle, advice: e.AdviceStatus, input: evidence.Input{
+		return &fresh{request: request, bundle: e.Bundle, advice: e.AdviceStatus, result: e.Advice, input: evidence.Input{
 			Challenge: evidence.MixChallenge(tam, nonce), AgentKey: e.AgentKey, Now: o.Now(),
 			ChallengeSource: "the nonce that this owner made, after the TAM's", Issued: issued, MaxAge: timeout + time.Minute}}, nil
 	}
@@ -179,7 +181,7 @@ func (o *Owner) appraise(ctx context.Context, s *session, d *deployment, dep *mo
 		if err := o.change(d.ID, func(d *deployment) error { d.Appraised = nil; return nil }); err != nil {
 			return nil, err
 		}
-		return nil, &Refused{Deployment: d.ID, Result: result}
+		return nil, &Refused{Deployment: d.ID, Result: result, Advice: f.result}
 	}
 	posted, err := o.post(ctx, s, d, f, key, result, verified)
 	if err != nil {
@@ -191,7 +193,7 @@ func (o *Owner) appraise(ctx context.Context, s *session, d *deployment, dep *mo
 	}
 	o.tell("verify", "owner", fmt.Sprintf("accepted the Evidence by policy %q: %s, Agent %.16s, %d TA%s", policy.Name, result.Status,
 		hex.EncodeToString(state.AgentKey.KID()), len(state.TAs), mark(result.Emulated)))
-	return &Appraised{Deployment: d.ID, Result: result, state: state, positive: true}, nil
+	return &Appraised{Deployment: d.ID, Result: result, Advice: f.result, state: state, positive: true}, nil
 }
 
 // judge verifies and appraises. The configuration is nil where the Evidence is not authentic.
