@@ -125,7 +125,7 @@ func TestDemoBreaks(t *testing.T) {
 				t.Errorf("exit %d, want %d", r.code, want.exit)
 			}
 			for _, word := range want.words {
-				if !strings.Contains(r.stderr, word) {
+				if !strings.Contains(r.stdout+r.stderr, word) {
 					t.Errorf("the refusal does not say %q", word)
 				}
 			}
