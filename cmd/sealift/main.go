@@ -46,8 +46,11 @@ func newRootCmd(a *app) *cobra.Command {
 		Short:         "deploy confidential applications to TEEs with TEEP, SUIT and RATS",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		PersistentPreRun: func(*cobra.Command, []string) {
-			a.started = true
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			// cobra asks for required flags only after this hook; a missing one is an error of usage.
+			err := cmd.ValidateRequiredFlags()
+			a.started = err == nil
+			return err
 		},
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
