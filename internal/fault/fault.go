@@ -52,6 +52,7 @@ const (
 	RollbackRefused        = "rollback-refused"   // the Agent refused a manifest because a newer one is installed
 	AgentError             = "agent-error"        // any other TEEP Error message
 	ComponentMissing       = "component-missing"  // the Agent said Success and does not list the component
+	PlanViolated           = "plan-violated"      // the Agent lists components in another order than the plan's
 	DeploymentRemoved      = "deployment-removed" // the deployment is being removed or is gone
 	InstanceFailed         = "instance-failed"    // the device cannot launch or keep the TEE instance
 	Unreachable            = "unreachable"
@@ -92,6 +93,7 @@ var kinds = map[string]kind{
 	RollbackRefused:        {http.StatusConflict, ExitPolicy, "an older version does not replace a newer one"},
 	AgentError:             {http.StatusConflict, ExitFailure, "the Agent reported an error"},
 	ComponentMissing:       {http.StatusConflict, ExitDrift, "a component is not where the plan has it"},
+	PlanViolated:           {http.StatusConflict, ExitDrift, "the steps were not done in the order of the plan"},
 	DeploymentRemoved:      {http.StatusConflict, ExitFailure, "the deployment is being removed"},
 	InstanceFailed:         {http.StatusConflict, ExitFailure, "the device cannot run the TEE instance"},
 	Unreachable:            {http.StatusBadGateway, ExitUnreachable, "a peer does not answer"},

@@ -4,9 +4,10 @@
 // the device proves done, and which state follows. It changes values that the caller holds in a store transaction and
 // does nothing by itself, so the REST side and the TAM cannot disagree about where a deployment stands.
 //
-// Steps are done in the order of the plan and each once (DESIGN.md section 5): [Advance] looks at the next step only,
-// and the store refuses a step that is there already. What has been done and is gone again (a device that lost a UA)
-// is installed again without a second line in the trace.
+// The trace is made of what the Agent reports, in the order in which it reports it: [Advance] holds the order of the
+// listed components against the plan, and what comes out of order is a failure, never sorted. Each step is done once
+// (DESIGN.md section 5), and the store refuses one that is there already. What has been done and is gone again (a device
+// that lost a UA) is installed again without a second line in the trace.
 package course
 
 import (
@@ -109,25 +110,6 @@ func Missing(d *store.Deployment) *store.Package {
 		}
 	}
 	return nil
-}
-
-// Advance notes the steps as done that the installed components prove, in order, as far as they go.
-func Advance(d *store.Deployment, now time.Time) {
-	for {
-		step, ok := Next(d)
-		if !ok {
-			return
-		}
-		role := Role(d, step.Step)
-		if role == "" || !Present(d, role) {
-			return
-		}
-		p := d.Wanted[role]
-		detail := fmt.Sprintf("%s, sequence %d, %s", p.ManifestID, p.Sequence, p.ManifestDigest)
-		if Done(d, step.Step, now, detail) != nil {
-			return
-		}
-	}
 }
 
 // SetInstalled notes what the Agent has listed.
