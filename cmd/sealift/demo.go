@@ -8,7 +8,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -52,9 +54,15 @@ func (a *app) demo(ctx context.Context, o demo.Options) error {
 	if !a.json {
 		o.Out = a.stdout
 	}
+	// A reader that has gone (sealift demo | head) ends the demo, and must not end it before it has stopped what it started.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGPIPE)
+	defer stop()
 	report, err := demo.Run(ctx, o)
 	if report == nil {
 		return err
+	}
+	if err != nil && ctx.Err() != nil {
+		return errInterrupted
 	}
 	if printErr := a.print(report, func(w io.Writer) { printDemo(w, report) }); printErr != nil {
 		return printErr

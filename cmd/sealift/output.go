@@ -78,6 +78,9 @@ type exitError struct {
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
+// errInterrupted is the end of a command that a signal has stopped.
+var errInterrupted = errors.New("interrupted")
+
 // usageError says that the command line is wrong.
 func usageError(hint, format string, args ...any) error {
 	return &exitError{code: exitUsage, err: fmt.Errorf(format, args...), hint: hint}

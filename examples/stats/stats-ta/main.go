@@ -31,12 +31,12 @@ const (
 )
 
 func main() {
-	if err := serve(os.Getenv("SEALIFT_LISTEN"), os.Getenv("SEALIFT_PD")); err != nil {
-		fmt.Fprintln(os.Stderr, "stats-ta:", err)
-		os.Exit(1)
-	}
+	err := serve(os.Getenv("SEALIFT_LISTEN"), os.Getenv("SEALIFT_PD"))
+	fmt.Fprintln(os.Stderr, "stats-ta:", err)
+	os.Exit(1)
 }
 
+// serve answers callers until something is wrong. It does not end otherwise: the Agent ends it.
 func serve(socket, pd string) error {
 	if socket == "" || pd == "" {
 		return errors.New("SEALIFT_LISTEN and SEALIFT_PD must be set: this program is started by a TEEP Agent")
