@@ -72,7 +72,7 @@ func (a *app) devUp(ctx context.Context, dir string) error {
 		return &exitError{code: exitFailure, err: fmt.Errorf("starting M/OC and device: %w", err), hint: "sealift doctor says what this machine lacks"}
 	}
 	if st.KeptOwn {
-		a.say("sealift: your default policy is not one that dev wrote and stays as it is; it must accept the emulated root and this Agent")
+		a.say("sealift: your default policy is your own and stays as it is; the one for this device is the policy dev (deploy --policy dev)")
 	}
 	return a.printDev(st)
 }

@@ -8,7 +8,6 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -68,7 +67,7 @@ func (b *Broker) mocError(ctx context.Context, fail context.CancelCauseFunc, doi
 		return
 	}
 	if fault.Is(err, fault.DeviceInUse) || fault.Is(err, fault.Unauthorized) || fault.Is(err, fault.Forbidden) {
-		fail(fmt.Errorf("%s %q: %w", doing, b.cfg.Device, err))
+		fail(err)
 		return
 	}
 	b.cfg.Log.Warn("the M/OC cannot be asked", "doing", doing, "error", err)

@@ -32,6 +32,7 @@ import (
 
 	"sealift/internal/broker/ree"
 	"sealift/internal/channel"
+	"sealift/internal/fault"
 	"sealift/internal/moc/mocapi"
 	"sealift/internal/platform"
 	"sealift/teep/teephttp"
@@ -185,10 +186,11 @@ func (b *Broker) Run(ctx context.Context) error {
 	relay.Close()
 	b.stopRunners()
 	wg.Wait()
-	b.leave()
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return cause
+	cause := context.Cause(ctx)
+	if f, ok := errors.AsType[*fault.Error](cause); ok {
+		return fmt.Errorf("the M/OC refuses this Broker: %w", f)
 	}
+	b.leave()
 	return nil
 }
 

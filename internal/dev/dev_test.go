@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sealift/internal/owner/home"
 )
 
 // TestMain lets the test binary play a daemon.
@@ -97,6 +99,32 @@ func TestPurgeTakesOnlyItsOwn(t *testing.T) {
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("still there: %v", err)
+	}
+}
+
+func TestOwnersPolicyStays(t *testing.T) {
+	h, err := home.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range []struct {
+		write, want string
+		kept        bool
+	}{{"first", "first", false}, {"second", "second", false}, {"second", "second", false}} {
+		kept, err := setPolicy(h, []byte(c.write))
+		if got, _ := h.Policy(home.DefaultPolicy); err != nil || kept != c.kept || string(got) != c.want {
+			t.Errorf("%d: %q, %v, %v", i, got, kept, err)
+		}
+	}
+	if err := h.SetPolicy(home.DefaultPolicy, []byte("the owner's"), true); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := setPolicy(h, []byte("third"))
+	if got, _ := h.Policy(home.DefaultPolicy); err != nil || !kept || string(got) != "the owner's" {
+		t.Errorf("%q, %v, %v", got, kept, err)
+	}
+	if got, _ := h.Policy(ContextName); string(got) != "third" {
+		t.Errorf("under the Stack's own name: %q", got)
 	}
 }
 

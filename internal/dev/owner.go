@@ -62,22 +62,24 @@ func (s *Stack) Equip(ctx context.Context, h *home.Home, reference string) (kept
 	if err != nil {
 		return false, err
 	}
-	return s.setPolicy(h, data)
+	return setPolicy(h, data)
 }
 
-// setPolicy writes the default policy unless there is one that no Stack has written.
-func (s *Stack) setPolicy(h *home.Home, data []byte) (kept bool, err error) {
-	record := s.path("policy.json")
-	mine, _ := os.ReadFile(record)
+// setPolicy writes the default policy unless there is one that no Stack has written: what Stacks write is kept under their
+// own name too, and a default that equals that one is theirs.
+func setPolicy(h *home.Home, data []byte) (kept bool, err error) {
 	present, err := h.Policy(home.DefaultPolicy)
-	if err == nil && !bytes.Equal(present, mine) && !bytes.Equal(present, data) {
-		return true, nil
-	}
 	if err != nil && !errors.Is(err, home.ErrNotFound) {
 		return false, err
 	}
-	if err := os.WriteFile(record, data, 0o600); err != nil {
+	absent := err != nil
+	mine, err := h.Policy(ContextName)
+	if err != nil && !errors.Is(err, home.ErrNotFound) {
 		return false, err
+	}
+	kept = !absent && !bytes.Equal(present, mine) && !bytes.Equal(present, data)
+	if err := h.SetPolicy(ContextName, data, true); err != nil || kept {
+		return kept, err
 	}
 	return false, h.SetPolicy(home.DefaultPolicy, data, true)
 }
