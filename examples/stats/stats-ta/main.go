@@ -79,7 +79,10 @@ func answer(conn net.Conn, data *source) {
 			continue
 		}
 		text, err := reply(in.Text(), data)
-		if err != nil {
+		switch {
+		case errors.Is(err, table.ErrTooSmall):
+			text = err.Error() + "\n"
+		case err != nil:
 			text = fmt.Sprintf("error: %v\n", err)
 		}
 		if _, err := io.WriteString(conn, text+"\n"); err != nil {
