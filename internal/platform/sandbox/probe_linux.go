@@ -10,8 +10,8 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+	"unsafe"
 
-	seccomp "github.com/elastic/go-seccomp-bpf"
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
 )
@@ -70,10 +70,14 @@ func probeMemfd() Feature {
 }
 
 func probeSeccomp() Feature {
-	f := Feature{Name: "seccomp", OK: seccomp.Supported(), Required: true, Detail: "allow-list of system calls"}
-	if !f.OK {
+	f := Feature{Name: "seccomp", Required: true, Detail: "allow-list of system calls"}
+	deny := uint32(unix.SECCOMP_RET_ERRNO) // whether the kernel knows this verdict (seccomp(2), SECCOMP_GET_ACTION_AVAIL)
+	_, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_GET_ACTION_AVAIL, 0, uintptr(unsafe.Pointer(&deny)))
+	if e != 0 {
 		f.Detail = "not in this kernel"
+		return f
 	}
+	f.OK = true
 	return f
 }
 

@@ -78,7 +78,7 @@ type Tmpfs struct {
 
 // Limits bound what the program may use. Zero means the default beside it.
 type Limits struct {
-	DataBytes  uint64 // writable private memory of each process (RLIMIT_DATA); 1 GiB
+	DataBytes  uint64 // writable private memory of each process (RLIMIT_DATA; a Go program maps 40 MiB to begin with); 1 GiB
 	Processes  uint64 // processes and threads in the sandbox (RLIMIT_NPROC); 256
 	OpenFiles  uint64 // open files of each process (RLIMIT_NOFILE); 256
 	FileBytes  uint64 // size of one file (RLIMIT_FSIZE); unlimited
@@ -106,7 +106,8 @@ type Spec struct {
 	// Profile chooses what it may do.
 	Profile Profile
 	// HostUID is the user and group, in the caller's user namespace, that the program has outside. Zero means the caller's
-	// own; another needs CanMapUID. (For root itself the kernel does not enforce Limits.Processes.)
+	// own; another needs CanMapUID, and cannot open /dev/stdin anew if Stdin is a pipe of the caller's. For root itself the
+	// kernel does not enforce Limits.Processes.
 	HostUID int
 }
 
@@ -154,6 +155,9 @@ func (s Spec) withDefaults() (Spec, error) {
 	if s.Program == nil || len(s.Args) == 0 {
 		return s, fmt.Errorf("%w: a program and its name are needed", ErrSpec)
 	}
+	if strings.ContainsRune(strings.Join(s.Args, "")+strings.Join(s.Env, ""), 0) {
+		return s, fmt.Errorf("%w: a zero byte in the arguments or the environment", ErrSpec)
+	}
 	if len(s.ReadOnly)+len(s.ReadWrite)+len(s.Tmpfs) > maxBinds || len(s.Files) > maxFiles {
 		return s, fmt.Errorf("%w: too many mounts or files", ErrSpec)
 	}
@@ -174,8 +178,8 @@ func (s Spec) withDefaults() (Spec, error) {
 func (s *Spec) checkTargets() error {
 	taken := map[string]bool{}
 	for _, b := range append(append([]Bind(nil), s.ReadOnly...), s.ReadWrite...) {
-		if b.Source == "" || strings.ContainsRune(b.Source, 0) {
-			return fmt.Errorf("%w: a bind without a source", ErrSpec)
+		if _, err := os.Stat(b.Source); err != nil {
+			return fmt.Errorf("%w: source of a bind: %w", ErrSpec, err)
 		}
 		if err := claim(taken, b.Target); err != nil {
 			return err

@@ -3,71 +3,158 @@
 package sandbox
 
 import (
-	seccomp "github.com/elastic/go-seccomp-bpf"
+	"fmt"
+	"runtime"
+	"slices"
+	"unsafe"
+
 	"github.com/elastic/go-seccomp-bpf/arch"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
 // newNamespaces are the flags of clone(2) that make namespaces.
 const newNamespaces = cloneFlags | unix.CLONE_NEWTIME
 
+// The verdicts of a filter.
+const (
+	retAllow  = unix.SECCOMP_RET_ALLOW
+	retDenied = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
+	retAbsent = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
+)
+
+// Offsets in struct seccomp_data. The low half of an argument comes first on all machines that this runs on, and it is all that
+// the kernel looks at for the arguments that are checked here.
+const (
+	offNumber   = 0
+	offMachine  = 4
+	offArgument = 16
+)
+
+// x32Bit marks calls of the x32 ABI, which share the machine number of amd64.
+const x32Bit = 0x40000000
+
+// rule allows a system call depending on one argument: it has to be one of only (if there are any), none of not, and have no
+// bit of clear.
+type rule struct {
+	name      string
+	argument  uint32
+	only, not []uint32
+	clear     uint32
+}
+
+// rules are the calls whose argument decides. TAs may not make namespaces.
+func rules(p Profile) []rule {
+	r := []rule{
+		{name: "socket", argument: 0, only: []uint32{unix.AF_UNIX}},
+		{name: "socketpair", argument: 0, only: []uint32{unix.AF_UNIX}},
+		{name: "personality", argument: 0, only: []uint32{0, 0xffffffff}},
+		{name: "ioctl", argument: 1, not: []uint32{unix.TIOCSTI, unix.TIOCLINUX}},
+	}
+	if p == ProfileTA {
+		r = append(r, rule{name: "clone", argument: 0, clear: newNamespaces})
+	}
+	return r
+}
+
 // loadFilter installs the profile's filter for this thread; it stays across exec and for every process that follows.
 func loadFilter(p Profile) error {
-	policy, err := policyOf(p)
+	program, err := filter(p)
 	if err != nil {
 		return err
 	}
-	return seccomp.LoadFilter(seccomp.Filter{NoNewPrivs: true, Policy: policy})
+	raw, err := bpf.Assemble(program)
+	if err != nil {
+		return err
+	}
+	code := make([]unix.SockFilter, len(raw))
+	for i, r := range raw {
+		code[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+	}
+	prog := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
+	_, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
+	runtime.KeepAlive(code)
+	if e != 0 {
+		return e
+	}
+	return nil
 }
 
-// policyOf is an allow-list: a system call that is not on it fails with EPERM, and so does every call through another
-// architecture's entry (32 bit on 64). clone3(2) fails with ENOSYS, because its flags lie in memory where no filter can see
-// them; C libraries and the Go runtime then use clone(2).
-func policyOf(p Profile) (seccomp.Policy, error) {
+// filter is an allow-list: a system call that is not on it fails with EPERM, and so does every call through another machine's
+// entry (32 bit on 64). Calls that are newer than the table of names fail with ENOSYS, as on an older kernel, so that C
+// libraries fall back to what they know; so does clone3(2), whose flags lie in memory where no filter can see them.
+//
+// Each entry is self-contained and ends in a verdict, so that no later comparison can see an argument in place of the number.
+func filter(p Profile) ([]bpf.Instruction, error) {
 	table, err := arch.GetInfo("")
 	if err != nil {
-		return seccomp.Policy{}, err
+		return nil, err
 	}
-	names := known(table, allowed)
-	conditions := []seccomp.NameWithConditions{
-		when("socket", 0, seccomp.Equal, unix.AF_UNIX),
-		when("socketpair", 0, seccomp.Equal, unix.AF_UNIX),
-		when("personality", 0, seccomp.Equal, 0),
-		when("personality", 0, seccomp.Equal, 0xffffffff),
-		{Name: "ioctl", Conditions: seccomp.ArgumentConditions{
-			{Argument: 1, Operation: seccomp.NotEqual, Value: unix.TIOCSTI},
-			{Argument: 1, Operation: seccomp.NotEqual, Value: unix.TIOCLINUX},
-		}},
+	program := []bpf.Instruction{
+		bpf.LoadAbsolute{Off: offMachine, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(table.ID), SkipTrue: 1},
+		bpf.RetConstant{Val: retDenied},
+		bpf.LoadAbsolute{Off: offNumber, Size: 4},
 	}
-	if p == ProfileAgent {
-		names = append(names, known(table, forNesting)...)
-	} else {
-		conditions = append(conditions, when("clone", 0, seccomp.BitsNotSet, newNamespaces))
+	newest := 0
+	for number := range table.SyscallNumbers {
+		newest = max(newest, number)
 	}
-	return seccomp.Policy{
-		DefaultAction: seccomp.ActionErrno,
-		Syscalls: []seccomp.SyscallGroup{
-			{Action: seccomp.ActionErrno | seccomp.Action(unix.ENOSYS), Names: []string{"clone3"}},
-			{Action: seccomp.ActionAllow, Names: names, NamesWithCondtions: conditions},
-		},
-	}, nil
-}
-
-func when(name string, argument uint32, op seccomp.Operation, value uint64) seccomp.NameWithConditions {
-	return seccomp.NameWithConditions{
-		Name: name, Conditions: seccomp.ArgumentConditions{{Argument: argument, Operation: op, Value: value}},
+	program = append(program,
+		bpf.JumpIf{Cond: bpf.JumpLessOrEqual, Val: uint32(newest), SkipTrue: 1},
+		bpf.RetConstant{Val: retAbsent})
+	if number, ok := table.SyscallNames["clone3"]; ok {
+		program = append(program,
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(number), SkipFalse: 1},
+			bpf.RetConstant{Val: retAbsent})
 	}
-}
-
-// known keeps the names that exist on this architecture.
-func known(table *arch.Info, names []string) []string {
-	var kept []string
-	for _, name := range names {
-		if _, ok := table.SyscallNames[name]; ok {
-			kept = append(kept, name)
+	for _, r := range rules(p) {
+		if number, ok := table.SyscallNames[r.name]; ok {
+			program = append(program, r.instructions(uint32(number))...)
 		}
 	}
-	return kept
+	names := allowed
+	if p == ProfileAgent {
+		names = slices.Concat(allowed, forNesting)
+	}
+	for _, name := range names {
+		if number, ok := table.SyscallNames[name]; ok { // not every call exists on every machine
+			program = append(program,
+				bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(number), SkipFalse: 1},
+				bpf.RetConstant{Val: retAllow})
+		}
+	}
+	program = append(program, bpf.RetConstant{Val: retDenied})
+	if newest >= x32Bit || len(program) > 4096 {
+		return nil, fmt.Errorf("a filter of %d instructions, up to call %d", len(program), newest)
+	}
+	return program, nil
+}
+
+// instructions checks the argument if the call is number, and gives a verdict then.
+func (r rule) instructions(number uint32) []bpf.Instruction {
+	block := []bpf.Instruction{bpf.LoadAbsolute{Off: offArgument + 8*r.argument, Size: 4}}
+	if r.clear != 0 {
+		block = append(block,
+			bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: r.clear, SkipTrue: 1},
+			bpf.RetConstant{Val: retDenied})
+	}
+	for _, v := range r.not {
+		block = append(block,
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: v, SkipTrue: 1},
+			bpf.RetConstant{Val: retDenied})
+	}
+	for _, v := range r.only {
+		block = append(block,
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: v, SkipTrue: 1},
+			bpf.RetConstant{Val: retAllow})
+	}
+	verdict := uint32(retAllow)
+	if len(r.only) > 0 {
+		verdict = retDenied
+	}
+	block = append(block, bpf.RetConstant{Val: verdict})
+	return append([]bpf.Instruction{bpf.JumpIf{Cond: bpf.JumpEqual, Val: number, SkipFalse: uint8(len(block))}}, block...)
 }
 
 // forNesting is what an Agent needs beyond a TA, to build the sandboxes of its TAs.

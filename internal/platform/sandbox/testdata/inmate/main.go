@@ -46,13 +46,18 @@ func nest(args []string) {
 	program, _, err := sandbox.SealedMemfd("ta", self)
 	fail(err)
 	spec := sandbox.Spec{Program: program, Args: append([]string{"ta"}, args...), Profile: sandbox.ProfileTA, Hostname: "nested"}
-	for len(args) > 1 && strings.HasPrefix(args[0], "+") { // +ro=/a:/b +rw=/a:/b +agent
+	for len(args) > 1 && strings.HasPrefix(args[0], "+") { // +ro=/a:/b +rw=/a:/b +agent +uid=61184
 		if args[0] == "+agent" {
 			spec.Profile, args = sandbox.ProfileAgent, args[1:]
 			spec.Args = append([]string{"agent"}, args...)
 			continue
 		}
 		kind, value, _ := strings.Cut(args[0], "=")
+		if kind == "+uid" {
+			spec.HostUID, args = pid([]string{value}), args[1:]
+			spec.Args = append([]string{"ta"}, args...)
+			continue
+		}
 		from, to, _ := strings.Cut(value, ":")
 		bind := sandbox.Bind{Source: from, Target: to}
 		if kind == "+ro" {
@@ -62,6 +67,10 @@ func nest(args []string) {
 		}
 		args = args[1:]
 		spec.Args = append([]string{"ta"}, args...)
+	}
+	spec.Limits = sandbox.Limits{Processes: 48, DataBytes: 160 << 20, OpenFiles: 64}
+	if spec.Profile == sandbox.ProfileAgent {
+		spec.Limits = sandbox.Limits{Processes: 128, DataBytes: 512 << 20}
 	}
 	cmd := sandbox.Command(context.Background(), spec)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr

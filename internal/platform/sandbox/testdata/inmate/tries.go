@@ -43,7 +43,7 @@ var tries = map[string]func([]string) error{
 	"umount":    func([]string) error { return unix.Unmount("/tmp", unix.MNT_DETACH) },
 	"remount":   func([]string) error { return unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND, "") },
 	"chroot":    func([]string) error { return unix.Chroot("/tmp") },
-	"mknod":     func([]string) error { return unix.Mknod("/tmp/disk", unix.S_IFBLK|0o600, int(unix.Mkdev(8, 0))) },
+	"mknod":     func(a []string) error { return unix.Mknod(a[0], unix.S_IFBLK|0o600, int(unix.Mkdev(8, 0))) },
 	"ptrace":    func(a []string) error { return unix.PtraceSeize(pid(a)) },
 	"vmread":    vmRead,
 	"kill":      func(a []string) error { return unix.Kill(pid(a), 0) },
@@ -69,7 +69,7 @@ var tries = map[string]func([]string) error{
 			unix.Getpid()
 		}
 	},
-	"sleep": func([]string) error { time.Sleep(time.Hour); return nil },
+	"sleep": func([]string) error { fmt.Println("asleep"); time.Sleep(time.Hour); return nil },
 	"spawn": spawnSleep,
 	"exec":  execCopy,
 	"fds":   fds,
@@ -203,14 +203,12 @@ func selfWrite([]string) error {
 
 // forkBomb starts processes until it cannot, and fails with how many there were.
 func forkBomb(a []string) error {
-	for n := range 2000 {
+	for n := range pid(a) {
 		cmd := exec.Command("/proc/self/exe", "sleep")
 		if err := cmd.Start(); err != nil {
 			return fmt.Errorf("after %d: %w", n, err)
 		}
-		if n >= pid(a) {
-			return nil
-		}
+		defer cmd.Process.Kill()
 	}
 	return nil
 }
