@@ -21,7 +21,7 @@ const (
 	AlgA256GCM          Algorithm = 3      // RFC 9053 section 4.1
 	AlgA128CTR          Algorithm = -65534 // RFC 9459
 	AlgA256CTR          Algorithm = -65532 // RFC 9459
-	AlgChaCha20Poly1305 Algorithm = 24     // RFC 9053 section 4.3; known by name only
+	AlgChaCha20Poly1305 Algorithm = 24     // RFC 9053 section 4.3
 )
 
 var algorithmNames = map[Algorithm]string{

@@ -10,17 +10,19 @@ import (
 	"io"
 	"sync/atomic"
 
+	"golang.org/x/crypto/chacha20poly1305"
+
 	"sealift/cose/wire"
 )
 
 const (
-	// MaxGCMPayload bounds plaintexts under AES-GCM: they are buffered, because no byte may be released before the tag at
+	// MaxGCMPayload bounds plaintexts under AES-GCM and ChaCha20/Poly1305: they are buffered, because no byte may be released before the tag at
 	// the end was checked. Larger payloads take AES-CTR and a digest.
 	MaxGCMPayload = 16 << 20
 
-	gcmIVSize      = 12
+	aeadIVSize     = 12
 	gcmLooseIVSize = 16 // seen in examples of suit-firmware-encryption's tools; accepted, never made
-	gcmTagSize     = 16
+	aeadTagSize    = 16
 	streamBuffer   = 256 << 10
 	contextEncrypt = "Encrypt"
 )
@@ -40,7 +42,7 @@ func contentKeySize(alg Algorithm) (size int, aead bool, err error) {
 	switch alg {
 	case AlgA128GCM:
 		return 16, true, nil
-	case AlgA256GCM:
+	case AlgA256GCM, AlgChaCha20Poly1305:
 		return 32, true, nil
 	case AlgA128CTR:
 		return 16, false, nil
@@ -52,7 +54,7 @@ func contentKeySize(alg Algorithm) (size int, aead bool, err error) {
 
 // content holds what both ciphers share.
 type content struct {
-	block   cipher.Block
+	block   cipher.Block // of AES-CTR
 	iv      []byte
 	aad     []byte      // of an AEAD
 	sealing atomic.Bool // may still encrypt
@@ -67,28 +69,39 @@ func newContent(alg Algorithm, key, iv, protected []byte) (ContentCipher, *conte
 	if len(key) != size {
 		return nil, nil, malformedf("content key of %d bytes for %v", len(key), alg)
 	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, nil, err
-	}
-	c := &content{block: block, iv: bytes.Clone(iv)}
+	c := &content{iv: bytes.Clone(iv)}
 	if !aead {
 		if len(iv) != aes.BlockSize {
 			return nil, nil, malformedf("IV of %d bytes for %v", len(iv), alg)
 		}
+		if c.block, err = aes.NewCipher(key); err != nil {
+			return nil, nil, err
+		}
 		return &ctrContent{c}, c, nil
 	}
-	if len(iv) != gcmIVSize && len(iv) != gcmLooseIVSize {
+	if len(iv) != aeadIVSize && (len(iv) != gcmLooseIVSize || alg == AlgChaCha20Poly1305) {
 		return nil, nil, malformedf("IV of %d bytes for %v", len(iv), alg)
 	}
 	// Enc_structure of RFC 9052 section 5.3, without external data.
 	c.aad = wire.AppendText(wire.AppendArray(nil, 3), contextEncrypt)
 	c.aad = wire.AppendBytes(wire.AppendBytes(c.aad, protected), nil)
-	gcm, err := cipher.NewGCMWithNonceSize(block, len(iv))
+	a, err := newAEAD(alg, key, len(iv))
 	if err != nil {
 		return nil, nil, err
 	}
-	return &gcmContent{c, gcm}, c, nil
+	return &aeadContent{c, a}, c, nil
+}
+
+// newAEAD gives the authenticated cipher of alg: AES-GCM (RFC 9053 section 4.1) or ChaCha20/Poly1305 (section 4.3).
+func newAEAD(alg Algorithm, key []byte, iv int) (cipher.AEAD, error) {
+	if alg == AlgChaCha20Poly1305 {
+		return chacha20poly1305.New(key)
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithNonceSize(block, iv)
 }
 
 // startSeal takes the one permission to encrypt.
@@ -132,13 +145,13 @@ func (c *ctrContent) Open(dst io.Writer, src io.Reader) (int64, error) {
 	}
 }
 
-// gcmContent is AES-GCM over a bounded, buffered payload.
-type gcmContent struct {
+// aeadContent is AES-GCM or ChaCha20/Poly1305 over a bounded, buffered payload.
+type aeadContent struct {
 	*content
-	gcm cipher.AEAD
+	aead cipher.AEAD
 }
 
-func (c *gcmContent) Seal(dst io.Writer, src io.Reader) (int64, error) {
+func (c *aeadContent) Seal(dst io.Writer, src io.Reader) (int64, error) {
 	plain, err := readBounded(src, MaxGCMPayload)
 	if err != nil {
 		return 0, err
@@ -146,16 +159,16 @@ func (c *gcmContent) Seal(dst io.Writer, src io.Reader) (int64, error) {
 	if err := c.startSeal(); err != nil {
 		return 0, err
 	}
-	n, err := dst.Write(c.gcm.Seal(plain[:0], c.iv, plain, c.aad))
+	n, err := dst.Write(c.aead.Seal(plain[:0], c.iv, plain, c.aad))
 	return int64(n), err
 }
 
-func (c *gcmContent) Open(dst io.Writer, src io.Reader) (int64, error) {
-	sealed, err := readBounded(src, MaxGCMPayload+gcmTagSize)
+func (c *aeadContent) Open(dst io.Writer, src io.Reader) (int64, error) {
+	sealed, err := readBounded(src, MaxGCMPayload+aeadTagSize)
 	if err != nil {
 		return 0, err
 	}
-	plain, err := c.gcm.Open(sealed[:0], c.iv, sealed, c.aad)
+	plain, err := c.aead.Open(sealed[:0], c.iv, sealed, c.aad)
 	if err != nil {
 		return 0, fmt.Errorf("%w: content", ErrDecrypt)
 	}

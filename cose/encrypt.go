@@ -89,7 +89,7 @@ func newSealed(rand io.Reader, alg Algorithm, r Recipient, context string) (*sea
 	}
 	s := &sealed{alg: alg, iv: make([]byte, aes.BlockSize)}
 	if aead {
-		s.iv = s.iv[:gcmIVSize]
+		s.iv = s.iv[:aeadIVSize]
 		s.protected = wire.AppendInt(wire.AppendUint(wire.AppendMap(nil, 1), labelAlg), int64(alg))
 	}
 	cek := make([]byte, keySize)

@@ -16,7 +16,7 @@ import (
 	"sealift/cose/wire"
 )
 
-var contentAlgorithms = []cose.Algorithm{cose.AlgA128GCM, cose.AlgA256GCM, cose.AlgA128CTR, cose.AlgA256CTR}
+var contentAlgorithms = []cose.Algorithm{cose.AlgA128GCM, cose.AlgA256GCM, cose.AlgA128CTR, cose.AlgA256CTR, cose.AlgChaCha20Poly1305}
 
 // receiver is one way to be addressed.
 type receiver struct {
@@ -128,7 +128,7 @@ func TestWrongReceiver(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	for _, alg := range []cose.Algorithm{cose.AlgChaCha20Poly1305, cose.AlgESP256, 0} {
+	for _, alg := range []cose.Algorithm{cose.AlgA128KW, cose.AlgESP256, 0} {
 		if _, _, err := cose.NewEncrypter(rand.Reader, alg, rc.to, ""); !errors.Is(err, cose.ErrUnsupported) {
 			t.Errorf("%v: got %v", alg, err)
 		}
@@ -265,7 +265,8 @@ func TestRefusedEncryptionInfo(t *testing.T) {
 		{"GCM without IV", "d86084" + gcm + "a0 f681" + kw, cose.ErrMalformed},
 		{"IV of 8 bytes", "d86084" + gcm + "a10548 0000000000000000 f681" + kw, cose.ErrMalformed},
 		{"no alg", "d86084 40" + iv12 + "f681" + kw, cose.ErrMalformed},
-		{"ChaCha20", "d86084 44a1011818" + iv12 + "f681" + kw, cose.ErrUnsupported},
+		{"ChaCha20 with a key of 16", "d86084 44a1011818" + iv12 + "f681" + kw, cose.ErrMalformed},
+		{"XChaCha20", "d86084 44a1011819" + iv12 + "f681" + kw, cose.ErrUnsupported},
 		{"A256GCM with a key of 16", "d86084 43a10103" + iv12 + "f681" + kw, cose.ErrMalformed},
 		{"attached", "d86084" + gcm + iv12 + "4100 81" + kw, cose.ErrMalformed},
 		{"untagged", "84" + gcm + iv12 + "f681" + kw, cose.ErrMalformed},

@@ -205,5 +205,5 @@ var (
 	ProfileEd25519ChaCha  = SUITProfile{cose.AlgSHA256, cose.AlgEd25519, cose.AlgECDHESA128KW, cose.AlgChaCha20Poly1305}
 )
 
-// DefaultSUITProfiles are the profiles that this project can process, the preferred one first. Not to be changed.
-var DefaultSUITProfiles = []SUITProfile{ProfileESP256A128CTR, ProfileEd25519A128CTR, ProfileESP256A128GCM}
+// DefaultSUITProfiles are the four profiles that are mandatory for a TAM, the preferred one first. Not to be changed.
+var DefaultSUITProfiles = []SUITProfile{ProfileESP256A128CTR, ProfileEd25519A128CTR, ProfileESP256A128GCM, ProfileEd25519ChaCha}
