@@ -56,7 +56,7 @@ func (e *Engine) remove(tx *store.Tx, d *store.Deployment) (teep.Message, error)
 	if len(ids) == 0 || d.AgentKey == nil {
 		return nil, course.Drop(tx, d)
 	}
-	token := e.mint(kindUpdate, d.ID, d.AgentKey.KID(), e.Now().Add(tokenLifetime))
+	token := e.mint(kindRemoval, d.ID, d.AgentKey.KID(), e.Now().Add(tokenLifetime))
 	return &teep.Update{Token: token[:], UnneededManifestList: ids},
 		tx.AddEvent(d.ID, "update", "removal of %d manifests sent to the Agent", len(ids))
 }
@@ -92,7 +92,7 @@ func outcome(reports [][]byte, token []byte) ([]*report.Report, error) {
 
 // success handles the answer to an Update that worked, and goes on with the plan at once where that is possible.
 func (e *Engine) success(ctx context.Context, id string, key *cose.Key, m *teep.Success) (teep.Message, error) {
-	expiry, err := e.check(m.Token, kindUpdate, id, key.KID())
+	kind, expiry, err := e.updateToken(m.Token, id, key)
 	if err != nil {
 		return nil, err
 	}
@@ -102,10 +102,10 @@ func (e *Engine) success(ctx context.Context, id string, key *cose.Key, m *teep.
 	}
 	var reply teep.Message
 	_, err = e.Store.Update(ctx, id, func(tx *store.Tx, d *store.Deployment) error {
-		if err := consume(tx, id, m.Token, expiry); err != nil {
+		if err := consume(tx, d, m.Token, expiry); err != nil {
 			return err
 		}
-		if !d.Private.Deleted.IsZero() {
+		if kind == kindRemoval {
 			course.SetInstalled(d, nil)
 			reply, err = e.proceed(tx, d)
 			return err
@@ -116,11 +116,29 @@ func (e *Engine) success(ctx context.Context, id string, key *cose.Key, m *teep.
 			}
 		}
 		course.Recovered(d)
-		reply, err = e.proceed(tx, d)
-		return err
+		if reply, err = e.proceed(tx, d); err != nil {
+			return err
+		}
+		if _, missing := course.Unlisted(d); missing && reply == nil && !d.Private.Failed {
+			d.Private.Wake++ // its report says too little, as one about a manifest that was there already does: look at the tc-list
+		}
+		return nil
 	})
 	return reply, err
 }
+
+// updateToken checks a token that came with an Update.
+func (e *Engine) updateToken(token []byte, id string, key *cose.Key) (kind string, expiry time.Time, err error) {
+	for _, kind = range []string{kindUpdate, kindRemoval} {
+		if expiry, err = e.check(token, kind, id, key.KID()); err == nil {
+			return kind, expiry, nil
+		}
+	}
+	return "", expiry, err
+}
+
+// staged is the first segment of components that hold ciphertext while a manifest is processed, and are gone afterwards.
+const staged = "enc"
 
 // reported takes over what a report says was installed, in its order.
 func (e *Engine) reported(tx *store.Tx, d *store.Deployment, r *report.Report) error {
@@ -132,7 +150,7 @@ func (e *Engine) reported(tx *store.Tx, d *store.Deployment, r *report.Report) e
 	course.AddInstalled(d, mocapi.InstalledComponent{Component: p.ManifestID, Digest: digest})
 	for _, item := range r.Items {
 		s, ok := item.(*report.SystemProperty)
-		if !ok {
+		if !ok || len(s.Component) == 0 || string(s.Component[0]) == staged {
 			continue
 		}
 		c := mocapi.InstalledComponent{Component: s.Component.String()}
@@ -154,28 +172,25 @@ func byDigest(d *store.Deployment, digest string) *store.Package {
 	return nil
 }
 
-// failure handles an Error message (teep-protocol sections 4.6 and 7.1). One that answers a request for attestation has no
-// token, so it may be a replay: it can only delay.
+// failure handles an Error message (teep-protocol sections 4.6 and 7.1).
 func (e *Engine) failure(ctx context.Context, id string, key *cose.Key, m *teep.Error) (teep.Message, error) {
-	var expiry time.Time
-	if m.Token != nil {
-		var err error
-		if expiry, err = e.check(m.Token, kindUpdate, id, key.KID()); errors.Is(err, errDropped) {
-			expiry, err = e.check(m.Token, kindQuery, id, key.KID())
-		}
-		if err != nil {
-			return nil, err
-		}
+	if m.Token == nil {
+		return nil, e.noEvidence(ctx, id, m)
+	}
+	_, expiry, err := e.updateToken(m.Token, id, key)
+	if errors.Is(err, errDropped) {
+		expiry, err = e.check(m.Token, kindQuery, id, key.KID())
+	}
+	if err != nil {
+		return nil, err
 	}
 	reports, err := outcome(m.SUITReports, m.Token)
 	if err != nil {
 		return nil, err
 	}
 	_, err = e.Store.Update(ctx, id, func(tx *store.Tx, d *store.Deployment) error {
-		if m.Token != nil {
-			if err := consume(tx, id, m.Token, expiry); err != nil {
-				return err
-			}
+		if err := consume(tx, d, m.Token, expiry); err != nil {
+			return err
 		}
 		if err := tx.AddEvent(d.ID, "error", "the Agent answers %v: %s", m.Code, m.Msg); err != nil {
 			return err
@@ -189,11 +204,24 @@ func (e *Engine) failure(ctx context.Context, id string, key *cose.Key, m *teep.
 	return nil, err
 }
 
+// noEvidence handles an Error without a token, which answers a request for Evidence. Nothing in it is fresh, so it may be a
+// replay: all it can do is to have the owner's request repeated a little later, once.
+func (e *Engine) noEvidence(ctx context.Context, id string, m *teep.Error) error {
+	_, err := e.Store.Update(ctx, id, func(tx *store.Tx, d *store.Deployment) error {
+		if len(d.Private.Asked) == 0 || !d.Private.RetryAt.IsZero() || !d.Private.Deleted.IsZero() || d.State == mocapi.StateRemoved {
+			return fmt.Errorf("%w: nobody waits for this Error", errDropped)
+		}
+		d.Private.RetryAt = e.Now().Add(temporaryWait)
+		return tx.AddEvent(d.ID, "error", "the Agent gives no Evidence: %v: %s", m.Code, m.Msg)
+	})
+	return err
+}
+
 // judge decides what becomes of the deployment after an Error.
 func (e *Engine) judge(d *store.Deployment, m *teep.Error, reports []*report.Report) {
 	d.Private.Attempts++
 	switch {
-	case m.Token == nil || m.Code == teep.ErrCodeTemporary:
+	case m.Code == teep.ErrCodeTemporary:
 		d.Private.RetryAt = e.Now().Add(wait(d.Private.Attempts))
 	case m.Code == teep.ErrCodeManifestProcessingFailed:
 		e.refused(d, m, reports)
@@ -233,19 +261,36 @@ func (e *Engine) refused(d *store.Deployment, m *teep.Error, reports []*report.R
 			"section": last.Failure.Record.Section, "message": m.Msg}), time.Time{})
 }
 
-// rollback explains the refusal of a manifest that is older than the wanted one of the same name.
+// rollback explains the refusal of a manifest that is older than the installed one of the same name.
 func (e *Engine) rollback(d *store.Deployment, digest string) *fault.Error {
-	for _, p := range d.Wanted {
-		if old := e.older(d, p); old != nil && old.ManifestDigest == digest {
-			return fault.New(fault.RollbackRefused, "the Agent refused %s: its sequence number %d is older than the installed %d",
-				old.ManifestID, old.Sequence, p.Sequence).
-				WithDetails([]map[string]string{{
-					"claim": "sequence number of " + old.ManifestID, "expected": fmt.Sprintf("at least %d", p.Sequence),
-					"got": fmt.Sprint(old.Sequence), "source": "the installed manifest, kept in the Agent's sealed storage",
-				}})
+	for _, c := range d.Installed {
+		if !strings.HasPrefix(c.Component, "manifest/") {
+			continue
 		}
+		same, err := e.Store.Registered(context.Background(), d.Owner, c.Component)
+		if err != nil {
+			return nil
+		}
+		refused, now := find(same, digest), find(same, c.Digest)
+		if refused == nil || now == nil || refused.Sequence >= now.Sequence {
+			continue
+		}
+		return fault.New(fault.RollbackRefused, "the Agent refused %s: its sequence number %d is older than the installed %d",
+			refused.ManifestID, refused.Sequence, now.Sequence).
+			WithDetails([]map[string]string{{
+				"claim": "sequence number of " + refused.ManifestID, "expected": fmt.Sprintf("at least %d", now.Sequence),
+				"got": fmt.Sprint(refused.Sequence), "source": "the installed manifest, kept in the Agent's sealed storage",
+			}})
 	}
 	return nil
+}
+
+func find(packages []*store.Package, digest string) *store.Package {
+	i := slices.IndexFunc(packages, func(p *store.Package) bool { return p.ManifestDigest == digest })
+	if i < 0 {
+		return nil
+	}
+	return packages[i]
 }
 
 func wait(attempts int) time.Duration {

@@ -37,6 +37,7 @@ type opinion struct {
 	challenge []byte
 	owner     [evidence.NonceSize]byte
 	result    *appraisal.Result
+	authentic bool // the hardware vouches for it; result says whether it is acceptable
 	manifests []evidence.ManifestRef
 	advice    []byte // Attestation Result
 }
@@ -55,8 +56,11 @@ func (e *Engine) queryResponse(ctx context.Context, id string, key *cose.Key, m 
 	have := installed(m.TCList)
 	var reply teep.Message
 	_, err = e.Store.Update(ctx, id, func(tx *store.Tx, d *store.Deployment) error {
-		if err := consume(tx, id, a.token, a.expiry); err != nil {
+		if err := consume(tx, d, a.token, a.expiry); err != nil {
 			return err
+		}
+		if d.AgentKey != nil && !sameAgent(d, key) && !a.authentic {
+			return fmt.Errorf("%w: another key than the Agent's, and no hardware vouches for it", errDropped)
 		}
 		if a.result != nil {
 			if err := e.keepEvidence(tx, d, key, &a.opinion); err != nil {
@@ -70,8 +74,14 @@ func (e *Engine) queryResponse(ctx context.Context, id string, key *cose.Key, m 
 			return course.Refresh(tx, d) // not admitted: what it says it has is of no interest
 		}
 		course.SetInstalled(d, have)
-		reply, err = e.proceed(tx, d)
-		return err
+		if reply, err = e.proceed(tx, d); err != nil || !d.Private.Deleted.IsZero() || d.Private.Failed {
+			return err
+		}
+		if step, missing := course.Unlisted(d); missing {
+			course.Fail(d, fault.New(fault.ComponentMissing, "the Agent lists the manifest of step %s and not its components", step.Step), time.Time{})
+			return course.Refresh(tx, d)
+		}
+		return nil
 	})
 	return reply, err
 }
@@ -127,8 +137,12 @@ func (e *Engine) appraise(d *store.Deployment, key *cose.Key, payload []byte, a 
 	}, e.Policy, appraisal.Expect{ConfigDigest: &digest, ConfigSource: "the configuration that the M/OC made for this deployment"})
 	a.result = result
 	if v == nil {
+		// Nobody vouches for this key, so it must not use up the challenge that the Agent still has to answer. What it uses
+		// up is its own answer: sent again, it changes nothing.
+		a.token = append(nonce[:], key.KID()...)
 		return nil
 	}
+	a.authentic = true
 	a.manifests = v.Claims.Manifests
 	a.advice, err = appraisal.Issue(e.Rand, e.Keys.Verifier, result, v, e.Now(), resultLifetime)
 	return err
@@ -169,6 +183,8 @@ func (e *Engine) admit(tx *store.Tx, d *store.Deployment, key *cose.Key, r *appr
 		course.Fail(d, fault.New(fault.AgentChanged, "another Agent answers for this deployment: %x instead of %x", key.KID(), d.AgentKey.KID()).
 			WithHint("its storage was lost or replaced; remove the deployment and deploy again"), time.Time{})
 		return tx.AddEvent(d.ID, "refused", "another Agent: %s", hex.EncodeToString(key.KID()))
+	case d.Problem != nil && (d.Problem.Code == fault.OperatorAppraisal || d.Problem.Code == fault.AgentChanged):
+		course.Recovered(d) // the admitted Agent has shown again what it is
 	}
 	return nil
 }

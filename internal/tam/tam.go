@@ -26,6 +26,7 @@ import (
 	"sealift/appraisal"
 	"sealift/cose"
 	"sealift/evidence"
+	"sealift/internal/moc/mocapi"
 	"sealift/internal/store"
 	"sealift/teep"
 	"sealift/teep/teephttp"
@@ -87,13 +88,14 @@ func (e *Engine) Connect(ctx context.Context, hint string) ([]byte, error) {
 	return e.query(d)
 }
 
-// deployment finds what the hint names; whether the peer has to do with it shows later.
+// deployment finds what the hint names; whether the peer has to do with it shows later. For a removed one there is no TAM any
+// more: what was answered for it is forgotten, so nothing may be accepted.
 func (e *Engine) deployment(ctx context.Context, hint string) (*store.Deployment, error) {
 	if hint == "" {
 		return nil, teephttp.ErrNotFound
 	}
 	d, err := e.Store.Deployment(ctx, hint)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && d.State == mocapi.StateRemoved {
 		return nil, teephttp.ErrNotFound
 	}
 	return d, err
@@ -102,27 +104,36 @@ func (e *Engine) deployment(ctx context.Context, hint string) (*store.Deployment
 // query makes the QueryRequest. Attestation is asked for while the Agent is not admitted, and when the owner waits for
 // Evidence; then there is a challenge, otherwise a token (teep-protocol section 4.2).
 func (e *Engine) query(d *store.Deployment) ([]byte, error) {
-	q := &teep.QueryRequest{
-		CipherSuites: teep.DefaultCipherSuites, SUITProfiles: teep.DefaultSUITProfiles, DataItems: teep.ItemTrustedComponents,
+	if d.AgentKey == nil || len(d.Private.Asked) > 0 {
+		return e.challenge(d, d.AgentKey)
 	}
-	expiry := e.Now().Add(tokenLifetime)
-	switch {
-	case len(d.Private.Asked) > 0 || d.AgentKey == nil:
-		var owner [evidence.NonceSize]byte
-		if len(d.Private.Asked) > 0 {
-			copy(owner[:], d.Private.Asked[0].Nonce)
-		}
-		nonce := e.mint(kindChallenge, d.ID, owner[:], expiry)
-		q.Challenge = evidence.MixChallenge(nonce, owner)
-		q.DataItems |= teep.ItemAttestation
-	default:
-		token := e.mint(kindQuery, d.ID, d.AgentKey.KID(), expiry)
-		q.Token = token[:]
+	q := newQuery()
+	token := e.mint(kindQuery, d.ID, d.AgentKey.KID(), e.Now().Add(tokenLifetime))
+	q.Token = token[:]
+	return e.sign(d.AgentKey, q)
+}
+
+// challenge makes a QueryRequest for Evidence. When nothing is known of the Agent (nil), it has one signature for each suite
+// (teep-protocol section 8.1).
+func (e *Engine) challenge(d *store.Deployment, agent *cose.Key) ([]byte, error) {
+	q := newQuery()
+	var owner [evidence.NonceSize]byte
+	if len(d.Private.Asked) > 0 {
+		copy(owner[:], d.Private.Asked[0].Nonce)
 	}
-	if d.AgentKey == nil { // nothing is known of the Agent: one signature for each suite (section 8.1)
+	nonce := e.mint(kindChallenge, d.ID, owner[:], e.Now().Add(tokenLifetime))
+	q.Challenge = evidence.MixChallenge(nonce, owner)
+	q.DataItems |= teep.ItemAttestation
+	if agent == nil {
 		return teep.SignAll(e.Rand, e.Keys.Signers, q)
 	}
-	return e.sign(d.AgentKey, q)
+	return e.sign(agent, q)
+}
+
+func newQuery() *teep.QueryRequest {
+	return &teep.QueryRequest{
+		CipherSuites: teep.DefaultCipherSuites, SUITProfiles: teep.DefaultSUITProfiles, DataItems: teep.ItemTrustedComponents,
+	}
 }
 
 // sign protects a message with the suite of the Agent (teep-protocol section 8.1: the same suite in both directions).
@@ -141,6 +152,12 @@ func (e *Engine) Message(ctx context.Context, hint string, msg []byte) ([]byte, 
 		return nil, err
 	}
 	v, err := e.authenticate(d, msg)
+	switch {
+	case errors.Is(err, errStranger):
+		return e.challenge(d, nil)
+	case errors.Is(err, errNotYet):
+		return nil, fmt.Errorf("%w: %w", teephttp.ErrUnavailable, err)
+	}
 	if err != nil {
 		e.Log.Info("a TEEP message was dropped", "deployment", d.ID, "reason", err)
 		return nil, nil
@@ -169,6 +186,14 @@ func (e *Engine) Message(ctx context.Context, hint string, msg []byte) ([]byte, 
 // errDropped: the message is not believed.
 var errDropped = errors.New("tam: dropped")
 
+// errStranger: another key than the admitted Agent's answers what that one was asked. It may be an Agent that has lost its
+// storage, and with it its key: it is asked for Evidence.
+var errStranger = errors.New("tam: another Agent answers")
+
+// errNotYet: a new Agent could give no Evidence. Its key is not known, so nothing of its Error can be believed or noted; but
+// the Broker may come again.
+var errNotYet = errors.New("tam: an Error of a new Agent")
+
 // authenticate verifies a message with the Agent's key. While no Agent is admitted, or when another one brings Evidence, the key
 // is the one that the message itself names; then the Evidence decides whether it is believed.
 func (e *Engine) authenticate(d *store.Deployment, msg []byte) (*teep.VerifiedMessage, error) {
@@ -186,7 +211,15 @@ func (e *Engine) authenticate(d *store.Deployment, msg []byte) (*teep.VerifiedMe
 	if err != nil {
 		return nil, err
 	}
+	if m.Type() == teep.TypeError && d.AgentKey == nil {
+		return nil, errNotYet
+	}
 	r, ok := m.(*teep.QueryResponse)
+	if ok && r.AttestationPayload == nil && d.AgentKey != nil {
+		if _, err := e.check(r.Token, kindQuery, d.ID, d.AgentKey.KID()); err == nil {
+			return nil, errStranger
+		}
+	}
 	if !ok || r.AttestationPayload == nil {
 		return nil, errors.New("tam: a message of an unknown Agent without Evidence")
 	}
@@ -198,8 +231,11 @@ func (e *Engine) authenticate(d *store.Deployment, msg []byte) (*teep.VerifiedMe
 }
 
 // consume records that a token was answered; errDropped if it was before.
-func consume(tx *store.Tx, deployment string, token []byte, expiry time.Time) error {
-	fresh, err := tx.Consume(deployment, token, expiry)
+func consume(tx *store.Tx, d *store.Deployment, token []byte, expiry time.Time) error {
+	if d.State == mocapi.StateRemoved {
+		return fmt.Errorf("%w: the deployment is removed", errDropped)
+	}
+	fresh, err := tx.Consume(d.ID, token, expiry)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 const (
 	kindQuery     = "teep-token-query-v1"
 	kindUpdate    = "teep-token-update-v1"
+	kindRemoval   = "teep-token-removal-v1" // of an Update that only removes
 	kindChallenge = "teep-challenge-v1"
 )
 
