@@ -19,9 +19,11 @@
 package teep
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"sealift/cose"
 )
@@ -80,6 +82,11 @@ type Options struct {
 	LooseToken bool
 	// MissingKID takes signatures without kid; the keys that fit their algorithm are tried.
 	MissingKID bool
+	// Roots, if not nil, makes certificates in the x5chain header count beside the raw keys: a message whose chain leads to
+	// one of them is verified with the key of its first certificate. What the certified sender may do is the caller's to say.
+	Roots *x509.CertPool
+	// Now is when certificates have to be valid; zero means the present.
+	Now time.Time
 }
 
 // Sign encodes m and protects it with a COSE_Sign1. A nil rand asks for a deterministic signature, see cose.NewSigner.
@@ -106,6 +113,8 @@ type VerifiedMessage struct {
 	Message   Message
 	Key       *cose.Key
 	Algorithm cose.Algorithm
+	// Certificate is that of Key where the message was verified through its chain, nil where Key is a raw key.
+	Certificate *x509.Certificate
 }
 
 // Verify checks a protected message with the keys that the caller trusts for the sender's role, strictly, and decodes it.
@@ -152,9 +161,17 @@ func (s *Signed) Algorithms() []cose.Algorithm { return s.m.Algorithms() }
 // taken from the Evidence inside; it then verifies with that key, and appraises the Evidence, before it believes anything.
 func (s *Signed) MessageInsecure() (Message, error) { return Decode(s.m.PayloadInsecure()) }
 
-// Verify checks the signatures with keys, and decodes the message.
+// Verify checks the signatures with keys, or with the sender's certificate (Options.Roots), and decodes the message.
 func (s *Signed) Verify(keys []*cose.Key, o Options) (*VerifiedMessage, error) {
-	v, err := s.m.Verify(keys, cose.VerifyOptions{Legacy: o.Legacy, RequireKID: !o.MissingKID})
+	leaf, cert, err := s.certified(keys, o)
+	if err != nil {
+		return nil, fmt.Errorf("verifying a TEEP message: %w", err)
+	}
+	options := cose.VerifyOptions{Legacy: o.Legacy, RequireKID: !o.MissingKID}
+	if leaf != nil {
+		keys, options.RequireKID = []*cose.Key{leaf}, false // the chain names the key
+	}
+	v, err := s.m.Verify(keys, options)
 	if err != nil {
 		return nil, fmt.Errorf("verifying a TEEP message: %w", err)
 	}
@@ -163,5 +180,5 @@ func (s *Signed) Verify(keys []*cose.Key, o Options) (*VerifiedMessage, error) {
 		t, token := peek(v.Payload)
 		return nil, &ContentError{v.Key, v.Algorithm, t, token, err}
 	}
-	return &VerifiedMessage{m, v.Key, v.Algorithm}, nil
+	return &VerifiedMessage{m, v.Key, v.Algorithm, cert}, nil
 }
