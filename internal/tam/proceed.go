@@ -110,6 +110,10 @@ func (e *Engine) success(ctx context.Context, id string, key *cose.Key, m *teep.
 			reply, err = e.proceed(tx, d)
 			return err
 		}
+		if !slices.ContainsFunc(reports, func(r *report.Report) bool { return r.OK() && byDigest(d, digestText(r.Digest)) != nil }) {
+			e.untold(d)
+			return course.Refresh(tx, d)
+		}
 		for _, r := range reports {
 			if err := e.reported(tx, d, r); err != nil {
 				return err
@@ -125,6 +129,18 @@ func (e *Engine) success(ctx context.Context, id string, key *cose.Key, m *teep.
 		return nil
 	})
 	return reply, err
+}
+
+// untold handles a Success that does not say what was installed. The next tc-list will tell; were the Update sent again at once,
+// an Agent that says no more than Success would get it without end.
+func (e *Engine) untold(d *store.Deployment) {
+	d.Private.Attempts++
+	if d.Private.Attempts < maxAttempts {
+		d.Private.RetryAt = e.Now().Add(wait(d.Private.Attempts))
+		return
+	}
+	course.Fail(d, fault.New(fault.ComponentMissing, "the Agent answers Success %d times and reports nothing that the plan needs",
+		d.Private.Attempts), time.Time{})
 }
 
 // updateToken checks a token that came with an Update.
