@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package main
+
+import "time"
+
+// processCPU needs Linux's /proc: a benchmark on another system has no column for the server's CPU time.
+func processCPU(int) (used time.Duration, known bool) { return 0, false }
+
+func processRSS(int) float64 { return 0 }
