@@ -83,6 +83,37 @@ func TestInstanceThatCannotBeLaunchedOrDestroyed(t *testing.T) {
 	eventually(t, "the end", func() bool { a, _ := m.state(); return len(a.Instances) == 0 && a.Generation == 2 })
 }
 
+func TestREEFailureIsAnnounced(t *testing.T) {
+	m, tee := newFakeMOC(t), &fakeTEE{instances: map[string]*fakeAgent{}}
+	start(t, m, tee, t.TempDir())
+	m.want(1, "d1")
+	eventually(t, "a session", func() bool { _, n := m.state(); return n == 1 })
+	agent := tee.agent("d1")
+	ua := suit.ComponentID{[]byte("ree"), []byte("app"), []byte("ua")}
+	if err := agent.broker.REEStart(t.Context(), ua, nil); !errors.Is(err, channel.ErrNotFound) {
+		t.Errorf("starting what is not there: %v", err)
+	}
+	lastError := func() string {
+		a, _ := m.state()
+		if len(a.Instances) != 1 {
+			return ""
+		}
+		return a.Instances[0].LastError
+	}
+	eventually(t, "the reason in the announcement", func() bool { return strings.Contains(lastError(), "starting ree/app/ua") })
+	w, err := agent.broker.REEInstall(t.Context(), ua)
+	if err == nil {
+		_, err = io.WriteString(w, "content")
+	}
+	if err == nil {
+		err = w.Commit()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the end of the reason", func() bool { return lastError() == "" })
+}
+
 func TestSecondBroker(t *testing.T) {
 	m, tee, dir := newFakeMOC(t), &fakeTEE{instances: map[string]*fakeAgent{}}, t.TempDir()
 	first, stop := start(t, m, tee, dir)

@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"sync"
@@ -17,7 +16,6 @@ import (
 	"sealift/internal/channel"
 	"sealift/internal/moc/mocapi"
 	"sealift/internal/platform"
-	"sealift/suit"
 )
 
 // runner keeps one TEE instance running and its Agent in touch with its TAM. Its loop is the only place where it launches,
@@ -37,6 +35,7 @@ type runner struct {
 	fresh   bool   // no session has ended well since the last attach
 	agent   *channel.AgentClient
 	err     error      // of the last attempt to launch, attach or talk
+	reeErr  error      // of the last thing that the Agent asked of the REE
 	session sync.Mutex // one TEEP session at a time
 }
 
@@ -76,8 +75,11 @@ func (r *runner) attached() *channel.AgentClient {
 func (r *runner) status() (running bool, lastError string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.err != nil {
+	switch {
+	case r.err != nil:
 		lastError = r.err.Error()
+	case r.reeErr != nil:
+		lastError = r.reeErr.Error()
 	}
 	return r.agent != nil, lastError
 }
@@ -195,40 +197,4 @@ func (r *runner) due() (uint64, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.wanted.Wake, r.fresh || r.wanted.Wake != r.served
-}
-
-// reeServices is what the Agent of one instance may ask of its Broker.
-type reeServices struct {
-	b        *Broker
-	instance string
-}
-
-var _ channel.BrokerService = reeServices{}
-
-// Fetch implements channel.BrokerService.
-func (s reeServices) Fetch(ctx context.Context, uri string, limit int64) (io.ReadCloser, error) {
-	return s.b.fetcher.fetch(ctx, uri, limit)
-}
-
-// REEInstall implements channel.BrokerService.
-func (s reeServices) REEInstall(_ context.Context, id suit.ComponentID) (channel.REEWriter, error) {
-	return s.b.host.Install(s.instance, id)
-}
-
-// REERemove implements channel.BrokerService.
-func (s reeServices) REERemove(_ context.Context, id suit.ComponentID) error {
-	defer s.b.notify()
-	return s.b.host.Remove(s.instance, id)
-}
-
-// REEStart implements channel.BrokerService.
-func (s reeServices) REEStart(ctx context.Context, id suit.ComponentID, spec []byte) error {
-	defer s.b.notify()
-	return s.b.host.Start(ctx, s.instance, id, spec)
-}
-
-// REEStop implements channel.BrokerService.
-func (s reeServices) REEStop(_ context.Context, id suit.ComponentID) error {
-	defer s.b.notify()
-	return s.b.host.Stop(s.instance, id)
 }

@@ -82,6 +82,9 @@ type Status struct {
 	Error    string // how the last run ended; empty while the first one lasts
 }
 
+// ended reports whether a run is over and the next one has not begun.
+func (s Status) ended() bool { return !s.Running && s.Error != "" }
+
 // Process is one supervised program.
 type Process struct {
 	spec Spec
@@ -122,7 +125,7 @@ func (p *Process) Stop() {
 }
 
 // WaitReady waits until the program runs and serves all its Listen addresses. It fails with ErrExited when the program
-// ends before, so that a program that cannot start is found out at once.
+// has ended, whether or not it will be started again, so that one that cannot start is found out at once.
 func (p *Process) WaitReady(ctx context.Context) error {
 	for _, addr := range p.spec.Listen {
 		if err := p.waitListening(ctx, addr); err != nil {
@@ -132,7 +135,7 @@ func (p *Process) WaitReady(ctx context.Context) error {
 	for {
 		st, change := p.snapshot()
 		switch {
-		case st.Error != "":
+		case st.ended():
 			return fmt.Errorf("%s: %w: %s", p.spec.Name, ErrExited, st.Error)
 		case st.Running:
 			return nil
@@ -151,7 +154,7 @@ func (p *Process) waitListening(ctx context.Context, addr string) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if st := p.Status(); st.Error != "" {
+		if st := p.Status(); st.ended() {
 			return fmt.Errorf("%s: %w: %s", p.spec.Name, ErrExited, st.Error)
 		}
 		if conn, err := d.DialContext(ctx, "tcp", addr); err == nil {

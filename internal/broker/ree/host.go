@@ -106,15 +106,14 @@ func (h *Host) Start(ctx context.Context, instance string, id suit.ComponentID, 
 	if err != nil {
 		return classify(err)
 	}
-	if u.proc != nil && u.proc.Status().Running && bytes.Equal(u.encoded, spec) && os.SameFile(u.info, info) {
-		return nil
-	}
-	u.halt()
-	if err := h.store.put(k, launchFile, spec); err != nil {
-		return err
-	}
-	if err := u.begin(spec); err != nil {
-		return err
+	if u.proc == nil || !u.proc.Status().Running || !bytes.Equal(u.encoded, spec) || !os.SameFile(u.info, info) {
+		u.halt()
+		if err := h.store.put(k, launchFile, spec); err != nil {
+			return err
+		}
+		if err := u.begin(spec); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
