@@ -32,6 +32,10 @@ type Builder struct {
 	Install               Sequence
 	Uninstall             Sequence
 
+	// SetVersion is the version of what the manifest installs (suit-update-management).
+	SetVersion Version
+	// CoSWID is an encoded concise-swid-tag (suit-update-management).
+	CoSWID cose.RawMessage
 	// Text is an encoded SUIT_Text_Map.
 	Text cose.RawMessage
 	// Sever lists severable members that are moved out of the manifest into the envelope.
@@ -160,6 +164,16 @@ func (b *Builder) manifest(shell map[any]any) ([]byte, error) {
 	}
 	if b.Text != nil {
 		fields[int64(MemberText)] = []byte(b.Text)
+	}
+	if b.CoSWID != nil {
+		fields[int64(MemberCoSWID)] = []byte(b.CoSWID)
+	}
+	if b.SetVersion != nil {
+		content, err := b.SetVersion.MarshalCBOR()
+		if err != nil {
+			return nil, err
+		}
+		fields[int64(MemberSetVersion)] = content
 	}
 	if err := b.sever(fields, shell); err != nil {
 		return nil, err

@@ -86,15 +86,26 @@ func (c *checker) sequence(seq Sequence, nested bool) {
 			c.shared(cmd)
 		}
 		for _, n := range cmd.Index.List {
-			if !c.valid[n] {
-				c.fail(cmd, RuleNoComponent, fmt.Sprintf("there is no component %d", n))
-			}
+			c.index(cmd, n)
 		}
-		c.params(cmd, nested)
+		for _, src := range cmd.Sources {
+			c.index(cmd, src.Index)
+		}
+		c.params(cmd, cmd.Params, nested)
+		for _, m := range cmd.Multiple {
+			c.index(cmd, m.Index)
+			c.params(cmd, m.Params, nested)
+		}
 		for _, alt := range cmd.Alternatives {
 			c.sequence(alt, true)
 		}
 		c.sequence(cmd.Sequence, true)
+	}
+}
+
+func (c *checker) index(cmd *Command, n int) {
+	if !c.valid[n] {
+		c.fail(cmd, RuleNoComponent, fmt.Sprintf("there is no component %d", n))
 	}
 }
 
@@ -107,18 +118,25 @@ func (c *checker) shared(cmd *Command) {
 	if !cmd.Code.Known() && cmd.Code < 0 {
 		c.fail(cmd, RuleShared, "no custom commands in the shared sequence")
 	}
-	for p := range cmd.Params {
+	c.custom(cmd, cmd.Params)
+	for _, m := range cmd.Multiple {
+		c.custom(cmd, m.Params)
+	}
+}
+
+func (c *checker) custom(cmd *Command, params Params) {
+	for p := range params {
 		if p < 0 {
 			c.fail(cmd, RuleShared, "no custom parameters in the shared sequence")
 		}
 	}
 }
 
-func (c *checker) params(cmd *Command, nested bool) {
-	if _, ok := cmd.Params[ParamSoftFailure]; ok && !nested {
+func (c *checker) params(cmd *Command, params Params, nested bool) {
+	if _, ok := params[ParamSoftFailure]; ok && !nested {
 		c.fail(cmd, RuleSoftFailure, "soft-failure is for try-each and run-sequence only")
 	}
-	if src, ok := cmd.Params.Uint(ParamSource); ok && !c.valid[int(src)] {
+	if src, ok := params.Uint(ParamSource); ok && !c.valid[int(src)] {
 		c.fail(cmd, RuleNoComponent, fmt.Sprintf("there is no source component %d", src))
 	}
 }

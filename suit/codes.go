@@ -124,6 +124,8 @@ const (
 	argParams                  // map of parameters
 	argTryEach                 // list of sequences, perhaps nil at the end
 	argSequence                // one sequence
+	argMultiple                // map of component indices to maps of parameters
+	argSources                 // map of component indices to lists of parameters
 )
 
 type commandInfo struct {
@@ -161,8 +163,8 @@ var commands = map[CommandCode]commandInfo{
 	CodeSwap:                {"swap", argPolicy, false, false},
 	CodeRunSequence:         {"run-sequence", argSequence, false, true},
 	CodeUnlink:              {"unlink", argPolicy, false, false},
-	CodeOverrideMultiple:    {"override-multiple", argRaw, false, true},
-	CodeCopyParams:          {"copy-params", argRaw, false, true},
+	CodeOverrideMultiple:    {"override-multiple", argMultiple, false, true},
+	CodeCopyParams:          {"copy-params", argSources, false, true},
 }
 
 // String is the command's name in the drafts.

@@ -2,7 +2,12 @@
 
 package suit
 
-import "sealift/cose"
+import (
+	"maps"
+	"slices"
+
+	"sealift/cose"
+)
 
 // Command is one condition or directive with its argument. Which of the argument fields counts follows from Code.
 type Command struct {
@@ -21,6 +26,10 @@ type Command struct {
 	OrNothing    bool
 	// Sequence is the argument of run-sequence.
 	Sequence Sequence
+	// Multiple is the argument of override-multiple, in the order in which the components become current.
+	Multiple []IndexedParams
+	// Sources is the argument of copy-params.
+	Sources []CopySource
 	// Raw is the encoded argument of a command that this package does not interpret.
 	Raw cose.RawMessage
 }
@@ -32,6 +41,18 @@ type Sequence []Command
 type Index struct {
 	All  bool
 	List []int
+}
+
+// IndexedParams are parameters for one component.
+type IndexedParams struct {
+	Index  int
+	Params Params
+}
+
+// CopySource says which parameters are copied from one component.
+type CopySource struct {
+	Index  int
+	Params []Param
 }
 
 // WithPolicy returns the command with another reporting policy.
@@ -60,12 +81,41 @@ func Override(p Params) Command { return paramCommand(CodeOverrideParameters, p)
 func SetParameters(p Params) Command { return paramCommand(CodeSetParameters, p) }
 
 func paramCommand(code CommandCode, p Params) Command {
-	out := make(Params, len(p))
-	for k, v := range p {
-		out[k] = k.normal(v)
-	}
-	return Command{Code: code, Params: out}
+	return Command{Code: code, Params: p.normal()}
 }
+
+// OverrideMultiple is Override for several components, in ascending order of their indices; the last stays current
+// (suit-update-management).
+func OverrideMultiple(sets map[int]Params) Command {
+	c := Command{Code: CodeOverrideMultiple}
+	for _, index := range slices.Sorted(maps.Keys(sets)) {
+		c.Multiple = append(c.Multiple, IndexedParams{index, sets[index].normal()})
+	}
+	return c
+}
+
+// CopyParams sets parameters of the current components to the values they have for others (suit-update-management).
+func CopyParams(sources ...CopySource) Command {
+	return Command{Code: CodeCopyParams, Sources: sources}
+}
+
+// UseBefore holds if the time is before parameter use-before.
+func UseBefore() Command { return condition(CodeUseBefore) }
+
+// ImageNotMatch holds if the digest of the current component is not parameter image-digest.
+func ImageNotMatch() Command { return condition(CodeImageNotMatch) }
+
+// MinimumBattery holds if the battery has what parameter minimum-battery says, in mWh.
+func MinimumBattery() Command { return condition(CodeMinimumBattery) }
+
+// UpdateAuthorized holds if the device's policy allows an update of parameter update-priority.
+func UpdateAuthorized() Command { return condition(CodeUpdateAuthorized) }
+
+// VersionCondition holds if the version of the current component fits parameter version.
+func VersionCondition() Command { return condition(CodeVersion) }
+
+// Wait waits until all events of parameter wait-info have come.
+func Wait() Command { return directive(CodeWait) }
 
 // TryEach runs the alternatives in order until one succeeds, and fails if none does.
 func TryEach(alternatives ...Sequence) Command {

@@ -12,6 +12,7 @@ import (
 	"hash"
 
 	"sealift/cose"
+	"sealift/cose/wire"
 )
 
 // Digest is a SUIT_Digest (suit-manifest section 8.3): the COSE number of a hash algorithm and its output.
@@ -95,17 +96,27 @@ func (d Digest) MarshalCBOR() ([]byte, error) {
 }
 
 // UnmarshalCBOR decodes the array [alg, bytes] and checks the length of the bytes where the algorithm is known.
-func (d *Digest) UnmarshalCBOR(data []byte) error {
-	var w wireDigest
-	if err := cose.Unmarshal(data, &w); err != nil {
-		return fmt.Errorf("%w: digest: %w", ErrMalformed, err)
+func (d *Digest) UnmarshalCBOR(data []byte) (err error) {
+	*d, err = readDigest(wire.NewReader(data))
+	return err
+}
+
+// hashSizes are the lengths of the digests that are known here.
+var hashSizes = map[cose.Algorithm]int{AlgSHA256: 32, AlgSHA384: 48, AlgSHA512: 64, AlgSHAKE128: 32, AlgSHAKE256: 64}
+
+func readDigest(r *wire.Reader) (Digest, error) {
+	n := r.Array()
+	d := Digest{Alg: cose.Algorithm(r.Int()), Bytes: r.Bytes()}
+	if err := r.Err(); err != nil {
+		return Digest{}, fmt.Errorf("%w: digest: %w", ErrMalformed, err)
 	}
-	alg := cose.Algorithm(w.Alg)
-	if h, err := NewHash(alg); err == nil && h.Size() != len(w.Bytes) || len(w.Bytes) == 0 {
-		return fmt.Errorf("%w: a digest of algorithm %d has %d bytes", ErrMalformed, w.Alg, len(w.Bytes))
+	if n != 2 {
+		return Digest{}, fmt.Errorf("%w: digest of %d elements", ErrMalformed, n)
 	}
-	*d = Digest{Alg: alg, Bytes: w.Bytes}
-	return nil
+	if size, ok := hashSizes[d.Alg]; ok && size != len(d.Bytes) || len(d.Bytes) == 0 {
+		return Digest{}, fmt.Errorf("%w: a digest of algorithm %d has %d bytes", ErrMalformed, d.Alg, len(d.Bytes))
+	}
+	return d, nil
 }
 
 // shakeHash gives SHAKE the fixed output length that RFC 9054 section 2.4 assigns to it in COSE.

@@ -14,5 +14,6 @@ var (
 	ErrBadSignature = errors.New("suit: an authentication block does not verify")  // a trusted key's block is wrong
 	ErrUnsupported  = errors.New("suit: unsupported")                              // algorithm or element not supported
 	ErrSevered      = errors.New("suit: a severed section is not in the envelope") // and it is needed
+	ErrLimit        = errors.New("suit: limit exceeded")                           // of those in Limits; names it
 	ErrRule         = errors.New("suit: a command sequence breaks a rule of suit-manifest section 8.4")
 )

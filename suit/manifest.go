@@ -11,9 +11,6 @@ import (
 	"sealift/cose"
 )
 
-// MaxComponents bounds components and dependencies of one manifest.
-const MaxComponents = 256
-
 // Manifest is a SUIT_Manifest (suit-manifest section 8.4), parsed. It says nothing about who made it; see Verified.
 // A command sequence that is absent, or severed and not in the envelope, is nil; Missing tells which.
 type Manifest struct {
@@ -26,7 +23,7 @@ type Manifest struct {
 	ComponentID  ComponentID // where a root manifest is stored: its name in TEEP; nil if absent
 	Components   []ComponentID
 	Dependencies []Dependency // by ascending Index
-	SetVersion   []byte       // update-management: encoded list of numbers, or nil
+	SetVersion   Version      // of what the manifest installs (suit-update-management), or nil
 
 	Shared                Sequence
 	Validate              Sequence
@@ -125,7 +122,7 @@ func (m *Manifest) Indices() []int {
 
 // parseManifest decodes the content of the manifest's byte string. The version is looked at first: nothing of another
 // version is interpreted.
-func parseManifest(e *Envelope, digest Digest) (*Manifest, error) {
+func parseManifest(e *Envelope, digest Digest, limits Limits) (*Manifest, error) {
 	content, err := bstr(e.manifest)
 	if err != nil {
 		return nil, err
@@ -147,7 +144,7 @@ func parseManifest(e *Envelope, digest Digest) (*Manifest, error) {
 			return nil, fmt.Errorf("%w: manifest without %v", ErrMalformed, need)
 		}
 	}
-	budget := &parseBudget{}
+	budget := &parseBudget{limits: limits.withDefaults()}
 	for _, label := range slices.Sorted(maps.Keys(fields)) {
 		if err := m.member(Member(label), fields[label], budget); err != nil {
 			return nil, fmt.Errorf("%v: %w", Member(label), err)
@@ -193,7 +190,7 @@ func (m *Manifest) member(label Member, item cose.RawMessage, budget *parseBudge
 	case MemberCommon:
 		return m.common(content, budget)
 	case MemberSetVersion:
-		m.SetVersion = content
+		m.SetVersion, err = ParseVersion(content)
 	case MemberText:
 		m.Text, err = wellFormed(content)
 	case MemberCoSWID:
@@ -255,8 +252,11 @@ func (m *Manifest) common(content []byte, budget *parseBudget) error {
 			return err
 		}
 	}
-	if n := len(m.Components) + len(m.Dependencies); n == 0 || n > MaxComponents {
-		return fmt.Errorf("%w: %d components and dependencies", ErrMalformed, n)
+	switch n := len(m.Components) + len(m.Dependencies); {
+	case n == 0:
+		return fmt.Errorf("%w: no components and no dependencies", ErrMalformed)
+	case n > budget.limits.Components:
+		return exceeded("components and dependencies", budget.limits.Components)
 	}
 	return m.checkDependencies()
 }

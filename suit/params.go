@@ -10,6 +10,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"sealift/cose"
+	"sealift/cose/wire"
 )
 
 // Params is a map of SUIT_Parameters (suit-manifest section 8.4.8). The Go type of each value is the one named beside
@@ -47,20 +48,48 @@ func (p Params) MarshalCBOR() ([]byte, error) {
 
 // UnmarshalCBOR decodes a map of parameters and checks the type of every value that a document defines.
 func (p *Params) UnmarshalCBOR(data []byte) error {
-	var wire map[int64]any
-	if err := cose.Unmarshal(data, &wire); err != nil {
-		return fmt.Errorf("%w: parameters: %w", ErrMalformed, err)
+	r := wire.NewReader(data)
+	out, err := readParamMap(r)
+	if err == nil {
+		err = r.Err()
 	}
-	out := make(Params, len(wire))
-	for k, w := range wire {
-		v, err := Param(k).value(w)
-		if err != nil {
-			return err
-		}
-		out[Param(k)] = v
+	if err != nil {
+		return fmt.Errorf("%w: parameters: %w", ErrMalformed, err)
 	}
 	*p = out
 	return nil
+}
+
+// readParams reads the argument of a command that sets parameters: there is at least one.
+func readParams(r *wire.Reader) (Params, error) {
+	p, err := readParamMap(r)
+	if err == nil && r.Err() == nil && len(p) == 0 {
+		err = fmt.Errorf("%w: no parameters", ErrMalformed)
+	}
+	return p, err
+}
+
+func readParamMap(r *wire.Reader) (Params, error) {
+	n := r.Map()
+	p := make(Params, n)
+	for range n {
+		k := Param(r.Int())
+		v, err := k.read(r)
+		if err != nil {
+			return nil, err
+		}
+		p[k] = v
+	}
+	return p, nil
+}
+
+// normal returns the parameters with the types that decoding would give.
+func (p Params) normal() Params {
+	out := make(Params, len(p))
+	for k, v := range p {
+		out[k] = k.normal(v)
+	}
+	return out
 }
 
 // normal returns v in the type that decoding would give, so that built and parsed commands compare equal.
@@ -137,51 +166,48 @@ func (k Param) wire(v any) (any, error) {
 	return nil, k.typeError(v)
 }
 
-// value checks what the CBOR decoder delivered and turns it into the parameter's Go type.
-func (k Param) value(w any) (any, error) {
+// read reads a value in the parameter's Go type. What r complains about is for the caller to see.
+func (k Param) read(r *wire.Reader) (any, error) {
 	info, ok := params[k]
 	if !ok {
-		return w, nil
+		var v any
+		raw := r.Raw()
+		if r.Err() != nil {
+			return nil, nil
+		}
+		return v, decode(raw, &v)
 	}
-	switch x := w.(type) {
-	case []byte:
-		switch info.kind {
-		case kindBytes:
-			return x, nil
-		case kindUUID, kindVendor:
-			if len(x) == 16 {
-				return x, nil
-			}
-		case kindDigest:
-			var d Digest
-			if err := d.UnmarshalCBOR(x); err != nil {
-				return nil, err
-			}
-			return d, nil
+	switch info.kind {
+	case kindBytes:
+		return r.Bytes(), nil
+	case kindUUID, kindVendor:
+		return k.readIdentifier(r, info.kind)
+	case kindDigest:
+		return readDigest(wire.NewReader(r.Bytes()))
+	case kindUint:
+		n := r.Uint()
+		if n > math.MaxInt64 {
+			return nil, fmt.Errorf("%w: parameter %v is %d", ErrMalformed, k, n)
 		}
-	case cbor.Tag:
-		if pen, ok := x.Content.([]byte); ok && info.kind == kindVendor && x.Number == TagPEN {
-			return PEN(pen), nil
-		}
-	case int64:
-		if info.kind == kindInt {
-			return x, nil
-		}
-		if info.kind == kindUint && x >= 0 {
-			return uint64(x), nil
-		}
-	case uint64:
-		if info.kind == kindUint && x <= math.MaxInt64 {
-			return x, nil
-		}
-	case bool:
-		if info.kind == kindBool {
-			return x, nil
-		}
-	case string:
-		if info.kind == kindText {
-			return x, nil
-		}
+		return n, nil
+	case kindInt:
+		return r.Int(), nil
+	case kindBool:
+		return r.Bool(), nil
 	}
-	return nil, k.typeError(w)
+	return r.Text(), nil
+}
+
+func (k Param) readIdentifier(r *wire.Reader, kind paramKind) (any, error) {
+	if kind == kindVendor && r.Kind() == wire.KindTag {
+		if tag := r.Tag(); tag != TagPEN {
+			return nil, fmt.Errorf("%w: parameter %v has tag %d", ErrMalformed, k, tag)
+		}
+		return PEN(r.Bytes()), nil
+	}
+	id := r.Bytes()
+	if len(id) != 16 && r.Err() == nil {
+		return nil, fmt.Errorf("%w: parameter %v has %d bytes, not 16", ErrMalformed, k, len(id))
+	}
+	return id, nil
 }

@@ -7,146 +7,222 @@ import (
 	"math"
 
 	"sealift/cose"
+	"sealift/cose/wire"
 )
 
-// Bounds on what a manifest may hold, checked while parsing. They are far above real manifests and keep the work that
-// a hostile one causes small.
+// Bounds on what a manifest may hold, checked while parsing, where Limits does not say otherwise. They are far above real
+// manifests and keep the work that a hostile one causes small.
 const (
-	MaxCommands = 4096 // in one manifest, nested ones included
-	MaxNesting  = 8    // of try-each and run-sequence
+	MaxCommands   = 16384 // in one manifest, nested ones included
+	MaxComponents = 1024  // components and dependencies of one manifest
+	MaxNesting    = 8     // of try-each and run-sequence
 )
+
+// Limits are bounds on one manifest; a zero field means the constant of that name. What exceeds one is ErrLimit, and
+// ErrMalformed as well, because nothing of such a manifest is interpreted.
+type Limits struct {
+	Components int
+	Commands   int
+	Nesting    int
+}
+
+func (l Limits) withDefaults() Limits {
+	for _, f := range []struct {
+		field *int
+		def   int
+	}{{&l.Components, MaxComponents}, {&l.Commands, MaxCommands}, {&l.Nesting, MaxNesting}} {
+		if *f.field == 0 {
+			*f.field = f.def
+		}
+	}
+	return l
+}
+
+// exceeded names the limit that was hit.
+func exceeded(name string, limit int) error {
+	return fmt.Errorf("%w: %w: more than %d %s", ErrMalformed, ErrLimit, limit, name)
+}
 
 // parseBudget counts commands over all sequences of a manifest.
-type parseBudget struct{ commands int }
+type parseBudget struct {
+	limits   Limits
+	commands int
+}
 
 // ParseSequence decodes a SUIT_Command_Sequence.
 func ParseSequence(data []byte) (Sequence, error) {
-	return (&parseBudget{}).sequence(data, 0, 0)
+	return (&parseBudget{limits: Limits{}.withDefaults()}).sequence(data, 0, 0)
 }
 
 // sequence decodes the commands of a sequence that begins base bytes into the content of its section.
 func (b *parseBudget) sequence(data []byte, depth, base int) (Sequence, error) {
-	if depth > MaxNesting {
-		return nil, fmt.Errorf("%w: sequences nested deeper than %d", ErrMalformed, MaxNesting)
+	if depth > b.limits.Nesting {
+		return nil, exceeded("levels of nested sequences", b.limits.Nesting)
 	}
-	var items []cose.RawMessage
-	if err := cose.Unmarshal(data, &items); err != nil {
+	r := wire.NewReader(data)
+	n := r.Array()
+	if err := r.Err(); err != nil {
 		return nil, fmt.Errorf("%w: command sequence: %w", ErrMalformed, err)
 	}
-	if len(items) == 0 || len(items)%2 != 0 {
-		return nil, fmt.Errorf("%w: command sequence of %d items", ErrMalformed, len(items))
+	if n == 0 || n%2 != 0 {
+		return nil, fmt.Errorf("%w: command sequence of %d items", ErrMalformed, n)
 	}
-	if b.commands += len(items) / 2; b.commands > MaxCommands {
-		return nil, fmt.Errorf("%w: more than %d commands", ErrMalformed, MaxCommands)
+	if b.commands += n / 2; b.commands > b.limits.Commands {
+		return nil, exceeded("commands in a manifest", b.limits.Commands)
 	}
-	offset := base + len(data)
-	for _, item := range items {
-		offset -= len(item)
-	}
-	seq := make(Sequence, 0, len(items)/2)
-	for i := 0; i < len(items); i += 2 {
-		cmd, err := b.command(items[i], items[i+1], depth, offset+len(items[i]))
-		if err != nil {
-			return nil, fmt.Errorf("command at offset %d: %w", offset, err)
+	seq := make(Sequence, n/2)
+	for i := range seq {
+		cmd, at := &seq[i], r.Offset()
+		cmd.Offset = base + at
+		cmd.Code = CommandCode(r.Int())
+		err := r.Err()
+		if err == nil {
+			if err = b.argument(cmd, r, depth, base); err == nil {
+				err = r.Err()
+			}
 		}
-		cmd.Offset = offset
-		seq = append(seq, cmd)
-		offset += len(items[i]) + len(items[i+1])
+		if err != nil {
+			return nil, fmt.Errorf("%w: command at offset %d: %w", ErrMalformed, base+at, err)
+		}
 	}
 	return seq, nil
 }
 
-func (b *parseBudget) command(code, arg cose.RawMessage, depth, argAt int) (cmd Command, err error) {
-	var n int64
-	if err := cose.Unmarshal(code, &n); err != nil {
-		return cmd, fmt.Errorf("%w: command code: %w", ErrMalformed, err)
-	}
-	cmd.Code = CommandCode(n)
+// argument decodes the argument of cmd. What r complains about is for the caller to see.
+func (b *parseBudget) argument(cmd *Command, r *wire.Reader, depth, base int) (err error) {
 	switch commands[cmd.Code].arg {
 	case argPolicy:
-		err = cmd.parsePolicy(arg)
+		if cmd.Policy = Policy(r.Uint()); cmd.Policy > 15 {
+			err = fmt.Errorf("%w: reporting policy %d of %v", ErrMalformed, cmd.Policy, cmd.Code)
+		}
 	case argIndex:
-		err = cmd.Index.parse(arg)
+		err = cmd.Index.read(r)
 	case argParams:
-		if err = cmd.Params.UnmarshalCBOR(arg); err == nil && len(cmd.Params) == 0 {
-			err = fmt.Errorf("%w: %v without parameters", ErrMalformed, cmd.Code)
-		}
+		cmd.Params, err = readParams(r)
 	case argTryEach:
-		err = b.tryEach(&cmd, arg, depth, argAt)
+		err = b.tryEach(cmd, r, depth, base)
 	case argSequence:
-		var content []byte
-		if content, err = bstr(arg); err == nil {
-			cmd.Sequence, err = b.sequence(content, depth+1, argAt+len(arg)-len(content))
-		}
+		cmd.Sequence, err = b.nested(r, depth, base)
+	case argMultiple:
+		err = cmd.readMultiple(r)
+	case argSources:
+		err = cmd.readSources(r)
 	default:
 		// Decoding into a value checks also what the encoder will check, such as the content of bignum tags.
 		var value any
-		err = decode(arg, &value)
-		cmd.Raw = arg
+		cmd.Raw = r.Raw()
+		err = decode(cmd.Raw, &value)
 	}
-	return cmd, err
+	return err
 }
 
-func (c *Command) parsePolicy(arg cose.RawMessage) error {
-	var n uint64
-	if err := cose.Unmarshal(arg, &n); err != nil || n > 15 {
-		return fmt.Errorf("%w: reporting policy of %v", ErrMalformed, c.Code)
+// nested decodes a sequence that is wrapped in the next byte string.
+func (b *parseBudget) nested(r *wire.Reader, depth, base int) (Sequence, error) {
+	content := r.Bytes()
+	if err := r.Err(); err != nil {
+		return nil, err
 	}
-	c.Policy = Policy(n)
-	return nil
+	return b.sequence(content, depth+1, base+r.Offset()-len(content))
 }
 
-func (x *Index) parse(arg cose.RawMessage) error {
-	if len(arg) == 1 && arg[0] == 0xf5 { // true
-		x.All = true
-		return nil
-	}
-	var list []uint64
-	if major(arg) == 0 {
-		list = make([]uint64, 1)
-		if err := cose.Unmarshal(arg, &list[0]); err != nil {
-			return fmt.Errorf("%w: component index: %w", ErrMalformed, err)
+func (x *Index) read(r *wire.Reader) error {
+	switch r.Kind() {
+	case wire.KindBool:
+		if x.All = r.Bool(); !x.All {
+			return fmt.Errorf("%w: component index false", ErrMalformed)
 		}
-	} else if err := cose.Unmarshal(arg, &list); err != nil || len(list) == 0 {
+		return nil
+	case wire.KindUint:
+		n, err := readIndex(r)
+		x.List = []int{n}
+		return err
+	}
+	n := r.Array()
+	if r.Err() != nil || n == 0 {
 		return fmt.Errorf("%w: component index", ErrMalformed)
 	}
-	for _, n := range list {
-		if n > math.MaxInt32 {
-			return fmt.Errorf("%w: component index %d", ErrMalformed, n)
+	x.List = make([]int, n)
+	for i := range x.List {
+		var err error
+		if x.List[i], err = readIndex(r); err != nil {
+			return err
 		}
-		x.List = append(x.List, int(n))
 	}
 	return nil
+}
+
+func readIndex(r *wire.Reader) (int, error) {
+	n := r.Uint()
+	if n > math.MaxInt32 {
+		return 0, fmt.Errorf("%w: component index %d", ErrMalformed, n)
+	}
+	return int(n), nil
 }
 
 // tryEach decodes [2* bstr .cbor SUIT_Command_Sequence, ?nil]; nil anywhere but last is refused.
-func (b *parseBudget) tryEach(cmd *Command, arg cose.RawMessage, depth, argAt int) error {
-	var items []cose.RawMessage
-	if err := cose.Unmarshal(arg, &items); err != nil {
-		return fmt.Errorf("%w: try-each: %w", ErrMalformed, err)
+func (b *parseBudget) tryEach(cmd *Command, r *wire.Reader, depth, base int) error {
+	n := r.Array()
+	if r.Err() != nil {
+		return nil // the caller says so
 	}
-	at := argAt + len(arg)
-	for _, item := range items {
-		at -= len(item)
+	for i := range n {
+		if i == n-1 && r.Kind() == wire.KindNull {
+			r.Null()
+			cmd.OrNothing = true
+			break
+		}
+		seq, err := b.nested(r, depth, base)
+		if err != nil {
+			return err
+		}
+		cmd.Alternatives = append(cmd.Alternatives, seq)
 	}
-	if n := len(items); n > 0 && len(items[n-1]) == 1 && items[n-1][0] == 0xf6 { // nil
-		cmd.OrNothing = true
-		items = items[:n-1]
-	}
-	if len(items) < 2 {
+	if len(cmd.Alternatives) < 2 {
 		return fmt.Errorf("%w: try-each needs two alternatives", ErrMalformed)
 	}
-	for _, item := range items {
-		content, err := bstr(item)
-		if err != nil {
+	return nil
+}
+
+// readMultiple decodes SUIT_Override_Mult_Arg in the order in which it is written: the last component stays current.
+func (c *Command) readMultiple(r *wire.Reader) error {
+	n := r.Map()
+	if r.Err() != nil || n == 0 {
+		return fmt.Errorf("%w: %v without components", ErrMalformed, c.Code)
+	}
+	c.Multiple = make([]IndexedParams, n)
+	for i := range c.Multiple {
+		var err error
+		if c.Multiple[i].Index, err = readIndex(r); err != nil {
 			return err
 		}
-		seq, err := b.sequence(content, depth+1, at+len(item)-len(content))
-		if err != nil {
+		if c.Multiple[i].Params, err = readParams(r); err != nil {
 			return err
 		}
-		at += len(item)
-		cmd.Alternatives = append(cmd.Alternatives, seq)
+	}
+	return nil
+}
+
+// readSources decodes SUIT_Directive_Copy_Params.
+func (c *Command) readSources(r *wire.Reader) error {
+	n := r.Map()
+	if r.Err() != nil || n == 0 {
+		return fmt.Errorf("%w: %v without components", ErrMalformed, c.Code)
+	}
+	c.Sources = make([]CopySource, n)
+	for i := range c.Sources {
+		src := &c.Sources[i]
+		var err error
+		if src.Index, err = readIndex(r); err != nil {
+			return err
+		}
+		m := r.Array()
+		if r.Err() != nil || m == 0 {
+			return fmt.Errorf("%w: %v without parameters", ErrMalformed, c.Code)
+		}
+		src.Params = make([]Param, m)
+		for j := range src.Params {
+			src.Params[j] = Param(r.Int())
+		}
 	}
 	return nil
 }
@@ -186,6 +262,10 @@ func (c *Command) argument() (cose.RawMessage, error) {
 		return c.marshalTryEach()
 	case argSequence:
 		return wrapped(c.Sequence)
+	case argMultiple:
+		return c.marshalMultiple()
+	case argSources:
+		return c.marshalSources()
 	}
 	if len(c.Raw) == 0 {
 		return nil, fmt.Errorf("%w: command without argument", ErrMalformed)
@@ -227,6 +307,41 @@ func (c *Command) marshalTryEach() (cose.RawMessage, error) {
 		items = append(items, cose.RawMessage{0xf6})
 	}
 	return cose.Marshal(items)
+}
+
+func (c *Command) marshalMultiple() (cose.RawMessage, error) {
+	if len(c.Multiple) == 0 {
+		return nil, fmt.Errorf("%w: no components", ErrMalformed)
+	}
+	b := wire.AppendMap(nil, len(c.Multiple))
+	for _, m := range c.Multiple {
+		if m.Index < 0 || m.Index > math.MaxInt32 || len(m.Params) == 0 {
+			return nil, fmt.Errorf("%w: %d parameters for component %d", ErrMalformed, len(m.Params), m.Index)
+		}
+		params, err := m.Params.MarshalCBOR()
+		if err != nil {
+			return nil, err
+		}
+		b = append(wire.AppendUint(b, uint64(m.Index)), params...)
+	}
+	return b, nil
+}
+
+func (c *Command) marshalSources() (cose.RawMessage, error) {
+	if len(c.Sources) == 0 {
+		return nil, fmt.Errorf("%w: no components", ErrMalformed)
+	}
+	b := wire.AppendMap(nil, len(c.Sources))
+	for _, src := range c.Sources {
+		if src.Index < 0 || src.Index > math.MaxInt32 || len(src.Params) == 0 {
+			return nil, fmt.Errorf("%w: %d parameters of component %d", ErrMalformed, len(src.Params), src.Index)
+		}
+		b = wire.AppendArray(wire.AppendUint(b, uint64(src.Index)), len(src.Params))
+		for _, p := range src.Params {
+			b = wire.AppendInt(b, int64(p))
+		}
+	}
+	return b, nil
 }
 
 // wrapped encodes a sequence and wraps it in a byte string.

@@ -27,6 +27,8 @@ type VerifyOptions struct {
 	StrictAlgorithms bool
 	// MACKeys are keys for COSE_Mac0 blocks (HMAC 256/256).
 	MACKeys [][]byte
+	// Limits bound what the manifest may hold.
+	Limits Limits
 }
 
 // Verify checks the envelope in the order of suit-manifest section 6.3.1: digest of the manifest's bytes, then the
@@ -63,7 +65,7 @@ func (e *Envelope) Verify(keys []*cose.Key, o VerifyOptions) (*Verified, error) 
 	if len(v.Signers) > 0 {
 		v.Signer = v.Signers[0]
 	}
-	v.Manifest, err = parseManifest(e, digest)
+	v.Manifest, err = parseManifest(e, digest, o.Limits)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +78,7 @@ func (e *Envelope) ManifestInsecure() (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseManifest(e, digest)
+	return parseManifest(e, digest, Limits{})
 }
 
 // DigestInsecure returns the digest that the authentication wrapper states, unchecked.
