@@ -29,6 +29,9 @@ import (
 // serveEnv makes the test binary an emulator of its own process: its value is the state folder and the socket.
 const serveEnv = "SEALIFT_TEST_EMULATOR"
 
+// programsEnv names a folder with the tests' programs, for a run that cannot build them.
+const programsEnv = "SEALIFT_TEST_PROGRAMS"
+
 func TestMain(m *testing.M) {
 	sandbox.Init()
 	if v := os.Getenv(serveEnv); v != "" {
@@ -39,8 +42,9 @@ func TestMain(m *testing.M) {
 		os.Stderr.WriteString(err.Error() + "\n")
 		os.Exit(1)
 	}
+	programs.dir = os.Getenv(programsEnv)
 	code := m.Run()
-	if programs.dir != "" {
+	if programs.dir != "" && os.Getenv(programsEnv) == "" {
 		os.RemoveAll(programs.dir)
 	}
 	os.Exit(code)

@@ -18,6 +18,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"sealift/internal/platform/hw"
 	"sealift/internal/platform/sandbox"
 )
@@ -40,6 +42,7 @@ type Report struct {
 
 func main() {
 	sandbox.Init()
+	spare, _ = unix.FcntlInt(hw.FD, unix.F_DUPFD_CLOEXEC, 10)
 	tee, err := hw.Open(hw.FD)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -51,6 +54,11 @@ func main() {
 	}
 	fmt.Fprintln(os.Stderr, "the platform is gone")
 }
+
+// spare is a second descriptor of the hardware interface, to misuse it with.
+var spare int
+
+func rawPacket(data []byte) error { return unix.Send(spare, data, 0) }
 
 func serve(tee hw.TEE, conn net.Conn) {
 	in, out := json.NewDecoder(conn), json.NewEncoder(conn)
@@ -91,6 +99,12 @@ func obey(tee hw.TEE, o Order, r *Report) (err error) {
 		r.Number, err = tee.Counter()
 	case "increment":
 		r.Number, err = tee.Increment(o.Number)
+	case "raw": // what no client of package hw would send
+		data, err := hex.DecodeString(o.Arg)
+		if err != nil {
+			return err
+		}
+		return rawPacket(data)
 	case "exit":
 		os.Exit(int(o.Number))
 	case "give-up":
@@ -125,9 +139,11 @@ func runTA(args string) (string, error) {
 	defer program.Close()
 	var out bytes.Buffer
 	cmd := sandbox.Command(context.Background(), sandbox.Spec{
-		Program: program, Args: append([]string{"ta"}, strings.Fields(args)...), Hostname: "ta",
-		Limits: sandbox.Limits{Processes: 64},
+		Program: program, Args: strings.Fields(args), Hostname: "ta",
+		ReadOnly: []sandbox.Bind{{Source: "/store", Target: "/pd"}},
+		Limits:   sandbox.Limits{Processes: 64},
 	})
+	cmd.Stdin = strings.NewReader("nokia\n")
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err = cmd.Run()
 	return out.String(), err

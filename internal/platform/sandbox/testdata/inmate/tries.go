@@ -21,49 +21,50 @@ import (
 )
 
 var tries = map[string]func([]string) error{
-	"read":      func(a []string) error { _, err := os.ReadFile(a[0]); return err },
-	"write":     func(a []string) error { return os.WriteFile(a[0], []byte("was here"), 0o600) },
-	"unlink":    func(a []string) error { return os.Remove(a[0]) },
-	"inet":      func([]string) error { return socket(unix.AF_INET, unix.SOCK_STREAM) },
-	"inet6":     func([]string) error { return socket(unix.AF_INET6, unix.SOCK_DGRAM) },
-	"raw":       func([]string) error { return socket(unix.AF_PACKET, unix.SOCK_RAW) },
-	"netlink":   func([]string) error { return socket(unix.AF_NETLINK, unix.SOCK_RAW) },
-	"vsock":     func([]string) error { return socket(unix.AF_VSOCK, unix.SOCK_STREAM) },
-	"unix":      func([]string) error { return socket(unix.AF_UNIX, unix.SOCK_STREAM) },
-	"abstract":  func(a []string) error { return dial("unix", "@"+a[0]) },
-	"unixdial":  func(a []string) error { return dial("unix", a[0]) },
-	"tcpdial":   func(a []string) error { return dial("tcp", a[0]) },
-	"unixserve": unixServe,
-	"userns":    func([]string) error { return unix.Unshare(unix.CLONE_NEWUSER) },
-	"mountns":   func([]string) error { return unix.Unshare(unix.CLONE_NEWNS) },
-	"clonens":   cloneUser,
-	"clone3":    clone3,
-	"setns":     setns,
-	"mount":     func([]string) error { return unix.Mount("none", "/tmp", "tmpfs", 0, "") },
-	"umount":    func([]string) error { return unix.Unmount("/tmp", unix.MNT_DETACH) },
-	"remount":   func([]string) error { return unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND, "") },
-	"chroot":    func([]string) error { return unix.Chroot("/tmp") },
-	"mknod":     func(a []string) error { return unix.Mknod(a[0], unix.S_IFBLK|0o600, int(unix.Mkdev(8, 0))) },
-	"ptrace":    func(a []string) error { return unix.PtraceSeize(pid(a)) },
-	"vmread":    vmRead,
-	"kill":      func(a []string) error { return unix.Kill(pid(a), 0) },
-	"killall":   func([]string) error { return unix.Kill(-1, 0) },
-	"pidmem":    func(a []string) error { _, err := os.Open("/proc/" + a[0] + "/mem"); return err },
-	"bpf":       func([]string) error { return call(unix.SYS_BPF, 0, 0, 0) },
-	"keyctl":    func([]string) error { return call(unix.SYS_KEYCTL, 0, uintptr(0xfffffffd), 1) },
-	"perf":      perf,
-	"iouring":   ioURing,
-	"userfault": func([]string) error { return call(unix.SYS_USERFAULTFD, 1, 0, 0) },
-	"reboot":    func([]string) error { return call(unix.SYS_REBOOT, 0, 0, 0) },
-	"sethost":   func([]string) error { return unix.Sethostname([]byte("elsewhere")) },
-	"settime":   func([]string) error { return unix.Settimeofday(&unix.Timeval{Sec: time.Now().Unix()}) },
-	"handle":    openByHandle,
-	"setuid":    func([]string) error { return syscall.Setuid(0) },
-	"selfwrite": selfWrite,
-	"forkbomb":  forkBomb,
-	"memory":    memory,
-	"openfiles": openFiles,
-	"fill":      fill,
+	"read":       func(a []string) error { _, err := os.ReadFile(a[0]); return err },
+	"write":      func(a []string) error { return os.WriteFile(a[0], []byte("was here"), 0o600) },
+	"unlink":     func(a []string) error { return os.Remove(a[0]) },
+	"inet":       func([]string) error { return socket(unix.AF_INET, unix.SOCK_STREAM) },
+	"inet6":      func([]string) error { return socket(unix.AF_INET6, unix.SOCK_DGRAM) },
+	"raw":        func([]string) error { return socket(unix.AF_PACKET, unix.SOCK_RAW) },
+	"netlink":    func([]string) error { return socket(unix.AF_NETLINK, unix.SOCK_RAW) },
+	"vsock":      func([]string) error { return socket(unix.AF_VSOCK, unix.SOCK_STREAM) },
+	"unix":       func([]string) error { return socket(unix.AF_UNIX, unix.SOCK_STREAM) },
+	"abstract":   func(a []string) error { return dial("unix", "@"+a[0]) },
+	"unixdial":   func(a []string) error { return dial("unix", a[0]) },
+	"packetdial": packetDial,
+	"tcpdial":    func(a []string) error { return dial("tcp", a[0]) },
+	"unixserve":  unixServe,
+	"userns":     func([]string) error { return unix.Unshare(unix.CLONE_NEWUSER) },
+	"mountns":    func([]string) error { return unix.Unshare(unix.CLONE_NEWNS) },
+	"clonens":    cloneUser,
+	"clone3":     clone3,
+	"setns":      setns,
+	"mount":      func([]string) error { return unix.Mount("none", "/tmp", "tmpfs", 0, "") },
+	"umount":     func([]string) error { return unix.Unmount("/tmp", unix.MNT_DETACH) },
+	"remount":    func([]string) error { return unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND, "") },
+	"chroot":     func([]string) error { return unix.Chroot("/tmp") },
+	"mknod":      func(a []string) error { return unix.Mknod(a[0], unix.S_IFBLK|0o600, int(unix.Mkdev(8, 0))) },
+	"ptrace":     func(a []string) error { return unix.PtraceSeize(pid(a)) },
+	"vmread":     vmRead,
+	"kill":       func(a []string) error { return unix.Kill(pid(a), 0) },
+	"killall":    func([]string) error { return unix.Kill(-1, 0) },
+	"pidmem":     func(a []string) error { _, err := os.Open("/proc/" + a[0] + "/mem"); return err },
+	"bpf":        func([]string) error { return call(unix.SYS_BPF, 0, 0, 0) },
+	"keyctl":     func([]string) error { return call(unix.SYS_KEYCTL, 0, uintptr(0xfffffffd), 1) },
+	"perf":       perf,
+	"iouring":    ioURing,
+	"userfault":  func([]string) error { return call(unix.SYS_USERFAULTFD, 1, 0, 0) },
+	"reboot":     func([]string) error { return call(unix.SYS_REBOOT, 0, 0, 0) },
+	"sethost":    func([]string) error { return unix.Sethostname([]byte("elsewhere")) },
+	"settime":    func([]string) error { return unix.Settimeofday(&unix.Timeval{Sec: time.Now().Unix()}) },
+	"handle":     openByHandle,
+	"setuid":     func([]string) error { return syscall.Setuid(0) },
+	"selfwrite":  selfWrite,
+	"forkbomb":   forkBomb,
+	"memory":     memory,
+	"openfiles":  openFiles,
+	"fill":       fill,
 	"burn": func([]string) error {
 		for {
 			unix.Getpid()
@@ -104,6 +105,23 @@ func dial(network, address string) error {
 	c, err := net.DialTimeout(network, address, 2*time.Second)
 	if err == nil {
 		c.Close()
+	}
+	return err
+}
+
+// packetDial connects to a socket that keeps message boundaries and waits for anything to come back.
+func packetDial(a []string) error {
+	c, err := net.Dial("unixpacket", a[0])
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte{0xa1, 1, 1}); err != nil {
+		return err
+	}
+	n, err := c.Read(make([]byte, 1000))
+	if n == 0 && err == nil {
+		return io.EOF
 	}
 	return err
 }
