@@ -45,8 +45,11 @@ func (b *Broker) announceLoop(ctx context.Context, fail context.CancelCauseFunc)
 				}
 				continue
 			}
-			if sent.IsZero() && b.cfg.Ready != nil {
-				b.cfg.Ready(Ready{BrokerID: b.id, Relay: a.RelayAddr, Info: b.info})
+			if sent.IsZero() {
+				close(b.known)
+				if b.cfg.Ready != nil {
+					b.cfg.Ready(Ready{BrokerID: b.id, Relay: a.RelayAddr, Info: b.info})
+				}
 			}
 			retry.reset()
 			last, sent = a, time.Now()

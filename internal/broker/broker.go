@@ -72,6 +72,7 @@ type Broker struct {
 	relay   net.Listener
 	agent   string // digest of the Agent image, for announcements
 	changed chan struct{}
+	known   chan struct{} // closed when the M/OC knows the device
 
 	mu      sync.Mutex
 	runners map[string]*runner
@@ -97,7 +98,7 @@ func New(cfg Config) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		cfg: cfg, lock: lock, fetcher: newFetcher(cfg.MOC), changed: make(chan struct{}, 1),
+		cfg: cfg, lock: lock, fetcher: newFetcher(cfg.MOC), changed: make(chan struct{}, 1), known: make(chan struct{}),
 		teep:    &teephttp.Client{HTTP: &http.Client{Transport: newTransport()}},
 		runners: map[string]*runner{}, leaving: map[string]string{},
 	}
@@ -214,6 +215,10 @@ func (b *Broker) platformInfo(ctx context.Context) (platform.Info, error) {
 
 // workLoop follows the M/OC's wishes.
 func (b *Broker) workLoop(ctx context.Context, fail context.CancelCauseFunc) {
+	select {
+	case <-b.known:
+	case <-ctx.Done():
+	}
 	retry := b.newBackoff()
 	var generation uint64
 	for ctx.Err() == nil {

@@ -22,6 +22,14 @@ type reeServices struct {
 
 var _ channel.BrokerService = reeServices{}
 
+// What a service does, for people.
+const (
+	installing = "installing"
+	starting   = "starting"
+	stopping   = "stopping"
+	removing   = "removing"
+)
+
 // noted keeps how a service for the Agent went, and has it announced.
 func (s reeServices) noted(doing string, id suit.ComponentID, err error) error {
 	r := s.b.runner(s.instance)
@@ -29,10 +37,12 @@ func (s reeServices) noted(doing string, id suit.ComponentID, err error) error {
 		return err
 	}
 	r.mu.Lock()
-	r.reeErr = nil
-	if err != nil {
+	switch {
+	case err != nil:
 		r.reeErr = fmt.Errorf("%s %s: %w", doing, id, err)
 		r.log.Warn("a service for the TEEP Agent has failed", "error", r.reeErr)
+	case doing == installing || doing == starting: // cleaning up after a failure does not make it good
+		r.reeErr = nil
 	}
 	r.mu.Unlock()
 	s.b.notify()
@@ -48,7 +58,7 @@ func (s reeServices) Fetch(ctx context.Context, uri string, limit int64) (io.Rea
 func (s reeServices) REEInstall(_ context.Context, id suit.ComponentID) (channel.REEWriter, error) {
 	w, err := s.b.host.Install(s.instance, id)
 	if err != nil {
-		return nil, s.noted("installing", id, err)
+		return nil, s.noted(installing, id, err)
 	}
 	return notedWriter{w, s, id}, nil
 }
@@ -63,24 +73,24 @@ type notedWriter struct {
 func (w notedWriter) Write(p []byte) (int, error) {
 	n, err := w.REEWriter.Write(p)
 	if err != nil {
-		err = w.s.noted("installing", w.id, err)
+		err = w.s.noted(installing, w.id, err)
 	}
 	return n, err
 }
 
-func (w notedWriter) Commit() error { return w.s.noted("installing", w.id, w.REEWriter.Commit()) }
+func (w notedWriter) Commit() error { return w.s.noted(installing, w.id, w.REEWriter.Commit()) }
 
 // REERemove implements channel.BrokerService.
 func (s reeServices) REERemove(_ context.Context, id suit.ComponentID) error {
-	return s.noted("removing", id, s.b.host.Remove(s.instance, id))
+	return s.noted(removing, id, s.b.host.Remove(s.instance, id))
 }
 
 // REEStart implements channel.BrokerService.
 func (s reeServices) REEStart(ctx context.Context, id suit.ComponentID, spec []byte) error {
-	return s.noted("starting", id, s.b.host.Start(ctx, s.instance, id, spec))
+	return s.noted(starting, id, s.b.host.Start(ctx, s.instance, id, spec))
 }
 
 // REEStop implements channel.BrokerService.
 func (s reeServices) REEStop(_ context.Context, id suit.ComponentID) error {
-	return s.noted("stopping", id, s.b.host.Stop(s.instance, id))
+	return s.noted(stopping, id, s.b.host.Stop(s.instance, id))
 }
