@@ -63,6 +63,8 @@ type Agent struct {
 	owners   []*cose.Key
 	log      *slog.Logger
 
+	refused string // the TAM's verdict in the Update that is being processed; belongs to whoever holds work
+
 	work   chan struct{}         // held by whoever changes the state: one at a time
 	state  atomic.Pointer[state] // the committed one
 	broken chan struct{}         // closed when only a restart helps
@@ -74,7 +76,8 @@ type Agent struct {
 	tas     map[string]*loadedTA
 	lost    map[string]bool // components that the REE no longer has
 	lastErr string
-	policy  bool // the TAM was named in the current round of RequestPolicyCheck
+	policy  int // how many TAMs were named in the current round of RequestPolicyCheck
+	attest  attestation
 }
 
 // New opens the sealed state of this instance, or makes a new one, and starts the installed TAs.
@@ -124,7 +127,7 @@ func (a *Agent) openState() error {
 	var s *state
 	if data := a.vault.State(); data != nil {
 		s, err = parseState(data)
-	} else if s, err = newState(a.opts.Rand); err == nil {
+	} else if s, err = newState(a.opts.Rand, a.config.SigningAlg); err == nil {
 		err = a.vault.Commit(s.marshal())
 	}
 	if err != nil {

@@ -4,13 +4,11 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"unicode/utf8"
 
-	"sealift/appraisal"
 	"sealift/cose"
 	"sealift/evidence"
 	"sealift/internal/agentconfig"
@@ -45,7 +43,8 @@ func (a *Agent) process(ctx context.Context, msg []byte) ([]byte, error) {
 		a.setLastError(fmt.Sprintf("%v: %s", m.Code, m.Msg))
 		a.log.Warn("a TEEP message was answered with an error", "code", m.Code.String(), "message", m.Msg)
 	case *teep.Success:
-		a.setLastError("")
+		a.setLastError(a.refused) // what the TAM has just refused is no success of ours
+		a.refused = ""
 	}
 	if a.vault.Broken() {
 		return nil, ErrBroken // nothing may be promised that the next start could take back
@@ -59,19 +58,15 @@ func (a *Agent) answer(ctx context.Context, msg []byte) (teep.Message, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", channel.ErrMalformed, err)
 	}
-	v, err := signed.Verify(a.config.TAMKeys, teep.Options{})
-	var content *teep.ContentError
-	switch {
-	case errors.As(err, &content):
-		return failed(content.Token, teep.ErrCodePermanent, "message refused: %v", content.Err), nil
-	case err != nil:
-		return failed(nil, teep.ErrCodePermanent, "message refused: no valid signature of a TAM key in the measured configuration: %v", err), nil
+	v, err := a.verifyTAM(signed)
+	if err != nil {
+		return refuseSender(err), nil
 	}
 	switch m := v.Message.(type) {
 	case *teep.QueryRequest:
-		return a.query(ctx, v.Key, m)
+		return a.query(ctx, v, m)
 	case *teep.Update:
-		return a.update(ctx, m)
+		return a.update(ctx, m, a.encKeyOf(v))
 	}
 	return failed(v.Message.TokenBytes(), teep.ErrCodePermanent, "a TAM does not send a %v", v.Message.Type()), nil
 }
@@ -100,34 +95,66 @@ func clip(s string) string {
 }
 
 // query answers a QueryRequest. The order of the checks is that of digest section 6.
-func (a *Agent) query(ctx context.Context, tam *cose.Key, q *teep.QueryRequest) (teep.Message, error) {
-	if e := a.refuseQuery(tam, q); e != nil {
+func (a *Agent) query(ctx context.Context, v *teep.VerifiedMessage, q *teep.QueryRequest) (teep.Message, error) {
+	a.setUnasked(false)
+	passport := a.passportFor(q)
+	if e := a.refuseQuery(v.Key, q, passport); e != nil {
+		if e.Token == nil { // the TAM may not know yet whose key has signed this
+			e.Extensions = a.keyOption()
+		}
 		return e, nil
 	}
 	r := &teep.QueryResponse{Token: q.Token}
-	if q.DataItems.Has(teep.ItemAttestation) {
+	switch {
+	case passport != nil:
+		r.AttestationPayload, r.AttestationPayloadFormat = passport, teep.AttestationResultFormat
+		r.Extensions = a.keyOption()
+		a.setUnasked(true)
+	case q.DataItems.Has(teep.ItemAttestation):
 		bundle, err := a.evidence(ctx, q.Challenge)
+		if err == nil {
+			bundle, err = a.sealFor(a.encKeyOf(v), cose.ContextEAT, bundle)
+		}
 		if err != nil {
 			a.log.Error("no Evidence", "error", err)
 			return failed(q.Token, teep.ErrCodeTemporary, "the hardware gives no Evidence: %v", err), nil
 		}
 		r.AttestationPayload, r.AttestationPayloadFormat = bundle, evidence.MediaType
-		r.Extensions = []teep.Option{{Label: agentconfig.AgentKeyOption, Value: a.identity.signer.Key().Marshal()}}
+		r.Extensions = a.keyOption()
 	}
-	s := a.state.Load()
-	if q.DataItems.Has(teep.ItemTrustedComponents) {
-		r.TCList = a.tcList(s)
-	}
-	for _, id := range s.Requested {
-		r.RequestedTCList = append(r.RequestedTCList, teep.RequestedTC{Component: id})
-	}
-	r.UnneededManifestList = s.Unneeded
+	a.fill(r, q.DataItems)
 	return r, nil
 }
 
+// keyOption tells the Agent's signing key.
+func (a *Agent) keyOption() []teep.Option {
+	return []teep.Option{{Label: agentconfig.AgentKeyOption, Value: a.identity.signer.Key().Marshal()}}
+}
+
+// fill adds the lists that were asked for, and the wishes.
+func (a *Agent) fill(r *teep.QueryResponse, items teep.DataItem) {
+	s := a.state.Load()
+	if items.Has(teep.ItemTrustedComponents) {
+		r.TCList = a.tcList(s)
+	}
+	if items.Has(teep.ItemExtensions) {
+		r.ExtList = []uint32{uint32(agentconfig.AgentKeyOption)}
+	}
+	for _, id := range s.Requested {
+		wish := teep.RequestedTC{Component: id}
+		if c := s.component(id); c != nil { // it was installed and is lost: not an older one than that
+			if m := s.manifestOf(c); m != nil {
+				wish.SequenceNumber = &m.Sequence
+			}
+		}
+		r.RequestedTCList = append(r.RequestedTCList, wish)
+	}
+	r.UnneededManifestList = s.Unneeded
+}
+
 // refuseQuery returns the Error that a QueryRequest deserves, or nil.
-func (a *Agent) refuseQuery(tam *cose.Key, q *teep.QueryRequest) *teep.Error {
-	if q.Versions != nil && !slices.Contains(q.Versions, teep.ProtocolVersion) {
+func (a *Agent) refuseQuery(tam *cose.Key, q *teep.QueryRequest, passport []byte) *teep.Error {
+	if !q.SupportsVersion() {
 		e := failed(q.Token, teep.ErrCodeUnsupportedVersion, "only version 0 is supported")
 		e.Versions = []uint32{teep.ProtocolVersion}
 		return e
@@ -148,42 +175,16 @@ func (a *Agent) refuseQuery(tam *cose.Key, q *teep.QueryRequest) *teep.Error {
 			return e
 		}
 	}
-	if !q.DataItems.Has(teep.ItemAttestation) {
+	if !q.DataItems.Has(teep.ItemAttestation) || passport != nil {
 		return nil
 	}
-	fresh := q.SupportedFreshness == nil || slices.Contains(q.SupportedFreshness, teep.FreshnessNonce)
-	if !fresh || q.Challenge == nil {
+	if !q.SupportsFreshness(teep.FreshnessNonce) || q.Challenge == nil {
 		e := failed(q.Token, teep.ErrCodeUnsupportedFreshness, "Evidence is fresh by a nonce only, which must be given")
 		e.SupportedFreshness = []uint32{teep.FreshnessNonce}
 		return e
 	}
 	if len(q.Challenge) > 64 { // eat_nonce, RFC 9711 section 4.1
 		return failed(q.Token, teep.ErrCodePermanent, "a challenge of %d bytes does not fit into eat_nonce (64)", len(q.Challenge))
-	}
-	return nil
-}
-
-// refuseTAM evaluates the attestation of the TAM, if the configuration requires it (teep-protocol section 7.2.1). What comes without
-// being required is not looked at.
-func (a *Agent) refuseTAM(tam *cose.Key, q *teep.QueryRequest) *teep.Error {
-	if !a.config.RequireTAMAttestation {
-		return nil
-	}
-	if len(q.AttestationPayload) == 0 {
-		e := failed(q.Token, teep.ErrCodeAttestationRequired, "this Agent requires an Attestation Result about the TAM")
-		e.SupportedFreshness = []uint32{teep.FreshnessTimestamp}
-		return e
-	}
-	result, err := appraisal.ParseResult(q.AttestationPayload, a.config.VerifierKeys, a.opts.Now())
-	switch {
-	case err != nil:
-	case !result.For(tam):
-		err = errors.New("it is about another key than the one that signed the message")
-	case result.Status != appraisal.TierAffirming:
-		err = fmt.Errorf("its status is %v", result.Status)
-	}
-	if err != nil {
-		return failed(q.Token, teep.ErrCodeAttestationRequired, "Attestation Result about the TAM: %v", err)
 	}
 	return nil
 }

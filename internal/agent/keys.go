@@ -18,14 +18,14 @@ import (
 // identity holds the Agent's own keys. They are made in the TEE at the first start and live as long as the sealed state; Evidence
 // binds both to the measurement.
 type identity struct {
-	signer cose.Signer      // signs TEEP messages, ESP256
+	signer cose.Signer      // signs TEEP messages: the Agent's cipher suite
 	enc    *ecdh.PrivateKey // opens bundles
 	encPub *cose.Key
 }
 
 // newState makes the keys of a new instance.
-func newState(rand io.Reader) (*state, error) {
-	signing, err := newECDSA(rand)
+func newState(rand io.Reader, alg cose.Algorithm) (*state, error) {
+	signing, err := newSigningKey(rand, alg)
 	if err != nil {
 		return nil, err
 	}
@@ -34,6 +34,18 @@ func newState(rand io.Reader) (*state, error) {
 		return nil, err
 	}
 	return &state{Version: stateVersion, SigningKey: signing, EncKey: enc}, nil
+}
+
+// newSigningKey makes the Agent's own key for one of the two cipher suites (teep-protocol section 8.1).
+func newSigningKey(rand io.Reader, alg cose.Algorithm) ([]byte, error) {
+	if alg == 0 {
+		alg = cose.AlgESP256
+	}
+	key, err := cose.GenerateKey(alg, rand)
+	if err != nil {
+		return nil, fmt.Errorf("agent: make a key: %w", err)
+	}
+	return x509.MarshalPKCS8PrivateKey(key)
 }
 
 func newECDSA(rand io.Reader) ([]byte, error) {
@@ -63,7 +75,7 @@ func newTAKeys(rand io.Reader) (*taState, error) {
 }
 
 func (s *state) identity() (*identity, error) {
-	key, err := parseKey[*ecdsa.PrivateKey](s.SigningKey)
+	key, err := parseKey[crypto.Signer](s.SigningKey)
 	if err != nil {
 		return nil, err
 	}

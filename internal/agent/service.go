@@ -24,13 +24,14 @@ func (s service) ProcessTeepMessage(ctx context.Context, _ string, msg []byte) (
 
 // ProcessError implements channel.AgentService. The Broker decides about back-off; the Agent remembers why.
 func (s service) ProcessError(_ context.Context, tamURI, reason string) error {
+	s.a.setUnasked(false)
 	s.a.setLastError(fmt.Sprintf("session with %.200q: %.200q", tamURI, reason))
 	return nil
 }
 
-// RequestTA implements channel.AgentService. The wish is kept until it is fulfilled and told to the TAM of the configuration,
+// RequestTA implements channel.AgentService. The wish is kept until it is fulfilled and told to a TAM of the configuration,
 // whatever the caller proposes: no other TAM could sign for this Agent.
-func (s service) RequestTA(ctx context.Context, id suit.ComponentID, _ string) (channel.Session, error) {
+func (s service) RequestTA(ctx context.Context, id suit.ComponentID, tamURI string) (channel.Session, error) {
 	if !s.a.ownApp(id) {
 		return channel.Session{}, fmt.Errorf("%w: %s belongs to no application of this instance", channel.ErrRefused, id)
 	}
@@ -38,11 +39,14 @@ func (s service) RequestTA(ctx context.Context, id suit.ComponentID, _ string) (
 		return channel.Session{}, nil
 	}
 	err := s.a.wish(ctx, func(st *state) *[]suit.ComponentID { return &st.Requested }, id)
-	return channel.Session{TAMURI: s.a.config.TAMURI}, err
+	if err != nil {
+		return channel.Session{}, err
+	}
+	return s.session(tamURI), nil
 }
 
 // UnrequestTA implements channel.AgentService.
-func (s service) UnrequestTA(ctx context.Context, id suit.ComponentID, _ string) (channel.Session, error) {
+func (s service) UnrequestTA(ctx context.Context, id suit.ComponentID, tamURI string) (channel.Session, error) {
 	st := s.a.state.Load()
 	c := st.component(id)
 	if c == nil {
@@ -53,7 +57,10 @@ func (s service) UnrequestTA(ctx context.Context, id suit.ComponentID, _ string)
 		return channel.Session{}, fmt.Errorf("%w: manifest of %s", channel.ErrNotFound, id)
 	}
 	err := s.a.wish(ctx, func(st *state) *[]suit.ComponentID { return &st.Unneeded }, m.ID)
-	return channel.Session{TAMURI: s.a.config.TAMURI}, err
+	if err != nil {
+		return channel.Session{}, err
+	}
+	return s.session(tamURI), nil
 }
 
 // wish adds id to a list of the state, once.
@@ -85,15 +92,32 @@ func (a *Agent) ownApp(id suit.ComponentID) bool {
 	return false
 }
 
-// RequestPolicyCheck implements channel.AgentService: there is one TAM, so a round has one answer.
+// RequestPolicyCheck implements channel.AgentService: a round names each TAM of the configuration once.
 func (s service) RequestPolicyCheck(context.Context) (channel.Session, error) {
+	tams := s.a.config.TAMs()
 	s.a.mu.Lock()
 	defer s.a.mu.Unlock()
-	s.a.policy = !s.a.policy
-	if s.a.policy {
-		return channel.Session{TAMURI: s.a.config.TAMURI}, nil
+	if s.a.policy >= len(tams) {
+		s.a.policy = 0
+		return channel.Session{}, nil
 	}
-	return channel.Session{}, nil
+	s.a.policy++
+	return channel.Session{TAMURI: tams[s.a.policy-1].URI}, nil
+}
+
+// session is one with the TAM that a caller proposes, if it is one of the configuration's, else with the first. Where that was the last
+// to ask and it takes answers without questions, the session begins with one.
+func (s service) session(proposed string) channel.Session {
+	out := channel.Session{TAMURI: s.a.config.TAMURI}
+	for _, t := range s.a.config.TAMs() {
+		if t.URI == proposed {
+			out.TAMURI = proposed
+		}
+	}
+	if len(s.a.config.FurtherTAMs) == 0 {
+		out.Message = s.a.unasked()
+	}
+	return out
 }
 
 // Connect implements channel.AgentService.

@@ -15,7 +15,7 @@ import (
 // so what is read elsewhere never changes under the reader.
 type state struct {
 	Version    uint        `cbor:"1,keyasint"`
-	SigningKey []byte      `cbor:"2,keyasint"` // PKCS #8, ESP256
+	SigningKey []byte      `cbor:"2,keyasint"` // PKCS #8, ESP256 or Ed25519
 	EncKey     []byte      `cbor:"3,keyasint"` // PKCS #8, ECDH P-256
 	Manifests  []manifest  `cbor:"4,keyasint"` // in the order in which they were installed first
 	Components []component `cbor:"5,keyasint"` // likewise

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"syscall"
 
+	"sealift/cose"
 	"sealift/internal/agent/runner"
 	"sealift/internal/agent/vault"
 	"sealift/internal/channel"
@@ -23,9 +24,12 @@ var errRollback = errors.New("agent: the sequence number is too low")
 
 // update answers an Update (digest section 6): first what is not needed any more, then the manifests in their order; the first
 // failure ends it. What was done before the failure stays, and the reports say what that was.
-func (a *Agent) update(ctx context.Context, m *teep.Update) (teep.Message, error) {
+// Reports are encrypted to encKey, if there is one.
+func (a *Agent) update(ctx context.Context, m *teep.Update, encKey *cose.Key) (teep.Message, error) {
+	a.keepPassport(m)
 	if m.ErrCode != nil {
-		a.log.Warn("the TAM refuses this Agent", "code", m.ErrCode.String(), "message", clip(m.ErrMsg))
+		a.log.Warn("the TAM refuses this Agent", "code", m.ErrCode.String(), "message", clip(m.ErrMsg), "lang", m.ErrLang)
+		a.refused = refusalText(m)
 	}
 	if n := uint64(len(m.ManifestList)); n > a.limits.Manifests {
 		return failed(m.Token, teep.ErrCodePermanent, "%d manifests in one Update, more than %d", n, a.limits.Manifests), nil
@@ -36,7 +40,7 @@ func (a *Agent) update(ctx context.Context, m *teep.Update) (teep.Message, error
 		if rep != nil && m.Token != nil {
 			rep.Nonce = m.Token
 		}
-		if data, ok := marshalReport(rep); ok {
+		if data, ok := a.marshalReport(rep, encKey); ok {
 			reports = append(reports, data)
 		}
 		if err == nil {
@@ -61,6 +65,15 @@ func (a *Agent) update(ctx context.Context, m *teep.Update) (teep.Message, error
 	return &teep.Success{Token: m.Token, SUITReports: reports}, nil
 }
 
+// refusalText shows the TAM's verdict to operators, with the language in which it is written (teep-protocol section 4.4).
+func refusalText(m *teep.Update) string {
+	text := fmt.Sprintf("the TAM refuses this Agent: %v: %s", *m.ErrCode, clip(m.ErrMsg))
+	if m.ErrLang != "" {
+		text += " [" + m.ErrLang + "]"
+	}
+	return text
+}
+
 // explain puts the cause that an operator can do something about first: err-msg is short, and the way to the cause is long.
 func explain(err error) string {
 	for _, c := range []struct {
@@ -83,11 +96,15 @@ func explain(err error) string {
 	return err.Error()
 }
 
-func marshalReport(rep *report.Report) ([]byte, bool) {
+// marshalReport encodes a report, and encrypts it where there is a key: the plaintext is then a byte string (suit-report section 5).
+func (a *Agent) marshalReport(rep *report.Report, encKey *cose.Key) ([]byte, bool) {
 	if rep == nil || rep.Digest.IsZero() {
 		return nil, false
 	}
 	data, err := rep.Marshal()
+	if err == nil && encKey != nil {
+		data, err = a.sealFor(encKey, cose.ContextSUITReport, cose.MustMarshal(data))
+	}
 	return data, err == nil
 }
 

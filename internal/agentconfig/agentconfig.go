@@ -11,12 +11,15 @@ package agentconfig
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"sealift/cose"
+	"sealift/teep"
 )
 
 // Version is the only version of the format.
@@ -72,6 +75,40 @@ type Config struct {
 	// ERR_ATTESTATION_REQUIRED to a QueryRequest without one (teep-protocol section 7.2.1).
 	VerifierKeys          []*cose.Key `cbor:"9,keyasint,omitempty"`
 	RequireTAMAttestation bool        `cbor:"10,keyasint,omitempty"`
+	// SigningAlg is the algorithm of the Agent's own key, and so its cipher suite: ESP256, which 0 stands for, or Ed25519.
+	SigningAlg cose.Algorithm `cbor:"11,keyasint,omitempty"`
+	// TAMEncKey is what Evidence and SUIT Reports are encrypted to (teep-protocol section 8.2). None means that they travel
+	// signed only.
+	TAMEncKey *cose.Key `cbor:"12,keyasint,omitempty"`
+	// FurtherTAMs are visited at policy checks beside the one above, and obeyed like it. What they may install the owners say.
+	FurtherTAMs []TAM `cbor:"13,keyasint,omitempty"`
+	// TAMRoots are certificates in DER. A TAM whose chain leads to one of them and names the host of a TAM URI of this
+	// configuration is obeyed like one whose raw key is listed.
+	TAMRoots [][]byte `cbor:"14,keyasint,omitempty"`
+	// Profile is how far TAMs may depart from the drafts' text.
+	Profile teep.Profile `cbor:"15,keyasint,omitempty"`
+	// ResultSeconds is how old an Attestation Result about the TAM may be that is not over the Agent's challenge; 24 hours.
+	ResultSeconds uint64 `cbor:"16,keyasint,omitempty"`
+}
+
+// TAM is a further TAM.
+type TAM struct {
+	URI    string      `cbor:"1,keyasint"`
+	Keys   []*cose.Key `cbor:"2,keyasint"`
+	EncKey *cose.Key   `cbor:"3,keyasint,omitempty"`
+}
+
+// TAMs returns all TAMs, the first one first.
+func (c Config) TAMs() []TAM {
+	return append([]TAM{{c.TAMURI, c.TAMKeys, c.TAMEncKey}}, c.FurtherTAMs...)
+}
+
+// ResultWindow returns how old an Attestation Result may be that is fresh by its time.
+func (c Config) ResultWindow() time.Duration {
+	if c.ResultSeconds == 0 {
+		return 24 * time.Hour
+	}
+	return time.Duration(c.ResultSeconds) * time.Second
 }
 
 // Marshal returns the deterministic CBOR of c: the bytes that are measured.
@@ -127,6 +164,48 @@ func (c Config) Validate() error {
 	}
 	if c.RequireTAMAttestation && len(c.VerifierKeys) == 0 {
 		bad("TAM attestation is required but no Verifier is trusted")
+	}
+	if c.SigningAlg != 0 && c.SigningAlg != cose.AlgESP256 && c.SigningAlg != cose.AlgEd25519 {
+		bad("the Agent cannot sign with %v", c.SigningAlg)
+	}
+	if _, err := c.Profile.Options(); err != nil {
+		bad("%w", err)
+	}
+	if c.ResultSeconds > 30*24*3600 {
+		bad("Attestation Results may be %d seconds old", c.ResultSeconds)
+	}
+	return errors.Join(append(errs, c.validateTAMs())...)
+}
+
+// validateTAMs checks what is about further TAMs, encryption keys and certificates.
+func (c Config) validateTAMs() error {
+	var errs []error
+	bad := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%w: "+format, append([]any{ErrInvalid}, args...)...))
+	}
+	if len(c.FurtherTAMs) > 15 || len(c.TAMRoots) > 16 {
+		bad("%d further TAMs, %d roots", len(c.FurtherTAMs), len(c.TAMRoots))
+	}
+	for _, t := range c.TAMs() {
+		if t.URI == "" || len(t.URI) > 1024 || len(t.Keys) == 0 || len(t.Keys) > 16 || slices.Contains(t.Keys, nil) {
+			bad("TAM %.64q has %d keys", t.URI, len(t.Keys))
+			continue
+		}
+		if t.EncKey == nil {
+			continue
+		}
+		if _, err := t.EncKey.ECDH(); err != nil {
+			bad("encryption key of %s: %w", t.URI, err)
+		}
+		// teep-protocol sections 4.2 and 8.1: messages and what is inside them are protected with different keys.
+		if slices.ContainsFunc(t.Keys, t.EncKey.Equal) {
+			bad("%s uses one key for signatures and for encryption", t.URI)
+		}
+	}
+	for i, der := range c.TAMRoots {
+		if _, err := x509.ParseCertificate(der); err != nil {
+			bad("root %d: %w", i+1, err)
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -8,9 +8,11 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"sealift/cose"
 	"sealift/internal/agentconfig"
+	"sealift/teep"
 )
 
 func key(t testing.TB) *cose.Key {
@@ -52,19 +54,46 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// TestOptions: what is optional survives, and what is left out is not in the measured bytes.
+func TestOptions(t *testing.T) {
+	c := config(t)
+	plain := len(c.Marshal())
+	c.SigningAlg, c.TAMEncKey, c.Profile, c.ResultSeconds = cose.AlgEd25519, key(t), teep.ProfileDrafts, 60
+	c.FurtherTAMs = []agentconfig.TAM{{URI: "https://other.invalid/", Keys: []*cose.Key{key(t)}, EncKey: key(t)}}
+	got, err := agentconfig.Parse(c.Marshal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tams := got.TAMs()
+	if got.SigningAlg != cose.AlgEd25519 || got.Profile != teep.ProfileDrafts || got.ResultWindow() != time.Minute ||
+		len(tams) != 2 || !tams[0].EncKey.Equal(c.TAMEncKey) || tams[1].URI != "https://other.invalid/" {
+		t.Fatalf("%+v", got)
+	}
+	if plain >= len(c.Marshal()) || config(t).ResultWindow() != 24*time.Hour {
+		t.Fatal("defaults")
+	}
+}
+
 func TestInvalid(t *testing.T) {
 	for name, change := range map[string]func(*agentconfig.Config){
-		"version":      func(c *agentconfig.Config) { c.Version = 2 },
-		"deployment":   func(c *agentconfig.Config) { c.Deployment = "" },
-		"hardware":     func(c *agentconfig.Config) { c.Hardware = "" },
-		"instance":     func(c *agentconfig.Config) { c.Instance = strings.Repeat("x", 2000) },
-		"TAM URI":      func(c *agentconfig.Config) { c.TAMURI = "" },
-		"no TAM key":   func(c *agentconfig.Config) { c.TAMKeys = nil },
-		"no owner":     func(c *agentconfig.Config) { c.Owners = nil },
-		"owner's app":  func(c *agentconfig.Config) { c.Owners[0].App = "a/b" },
-		"no verifier":  func(c *agentconfig.Config) { c.RequireTAMAttestation = true },
-		"many owners":  func(c *agentconfig.Config) { c.Owners = make([]agentconfig.Owner, 17) },
-		"missing keys": func(c *agentconfig.Config) { c.TAMKeys = []*cose.Key{nil} },
+		"version":           func(c *agentconfig.Config) { c.Version = 2 },
+		"deployment":        func(c *agentconfig.Config) { c.Deployment = "" },
+		"hardware":          func(c *agentconfig.Config) { c.Hardware = "" },
+		"instance":          func(c *agentconfig.Config) { c.Instance = strings.Repeat("x", 2000) },
+		"TAM URI":           func(c *agentconfig.Config) { c.TAMURI = "" },
+		"no TAM key":        func(c *agentconfig.Config) { c.TAMKeys = nil },
+		"no owner":          func(c *agentconfig.Config) { c.Owners = nil },
+		"owner's app":       func(c *agentconfig.Config) { c.Owners[0].App = "a/b" },
+		"no verifier":       func(c *agentconfig.Config) { c.RequireTAMAttestation = true },
+		"many owners":       func(c *agentconfig.Config) { c.Owners = make([]agentconfig.Owner, 17) },
+		"signing algorithm": func(c *agentconfig.Config) { c.SigningAlg = cose.AlgA128GCM },
+		"profile":           func(c *agentconfig.Config) { c.Profile = "lax" },
+		"old results":       func(c *agentconfig.Config) { c.ResultSeconds = 1 << 40 },
+		"TAM without keys":  func(c *agentconfig.Config) { c.FurtherTAMs = []agentconfig.TAM{{URI: "http://tam.invalid"}} },
+		"TAM without URI":   func(c *agentconfig.Config) { c.FurtherTAMs = []agentconfig.TAM{{Keys: c.TAMKeys}} },
+		"one key for two":   func(c *agentconfig.Config) { c.TAMEncKey = c.TAMKeys[0] },
+		"root":              func(c *agentconfig.Config) { c.TAMRoots = [][]byte{{1}} },
+		"missing keys":      func(c *agentconfig.Config) { c.TAMKeys = []*cose.Key{nil} },
 	} {
 		c := config(t)
 		change(&c)
