@@ -3,15 +3,19 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
+	"sealift/cose"
 	"sealift/internal/moc/mocapi"
+	"sealift/usecase"
 )
 
 // Deployment is a deployment with what the API shows and what only the M/OC needs. One that was read is shared: change a
@@ -21,6 +25,8 @@ type Deployment struct {
 	Private Private
 	// Wanted are the packages that should be on the device, by role.
 	Wanted map[string]*Package
+
+	stored []byte // the changing part as it stands in the database
 }
 
 // Private is what the M/OC keeps of a deployment beside what it shows.
@@ -72,18 +78,35 @@ type Package struct {
 	Blobs          []string // "sha256:<hex>" of the payloads
 }
 
-// document is the stored form.
+// document is the stored form of what changes. It is small, so that a change is: plan, configuration and key stand in a
+// column that is written once, trace and packages in tables of their own.
 type document struct {
 	Public  mocapi.Deployment `json:"public"`
 	Private Private           `json:"private"`
 }
 
+// fixed is the stored form of what never changes.
+type fixed struct {
+	Plan     []usecase.Step `json:"plan"`
+	Config   []byte         `json:"config"`
+	OwnerKey *cose.Key      `json:"owner_key"`
+}
+
+// eventsPruned says which event in how many pays for deleting old ones.
+const eventsPruned = 16
+
 // AddEvent adds a line to a deployment's history.
 func (tx *Tx) AddEvent(deployment, kind, format string, args ...any) error {
-	_, err := tx.exec("INSERT INTO events (deployment, time, kind, message) VALUES (?, ?, ?, ?)",
+	seq, err := tx.insert("INSERT INTO events (deployment, time, kind, message) VALUES (?, ?, ?, ?)",
 		deployment, tx.s.Now().UnixMilli(), kind, fmt.Sprintf(format, args...))
-	if err != nil {
+	if err != nil || seq%eventsPruned != 0 {
 		return err
+	}
+	// Pruning walks over what is kept; one event in many pays for it, the first after a start among them.
+	n := tx.s.events[deployment]
+	tx.s.events[deployment] = n + 1
+	if n%pruneEvery != 0 {
+		return nil
 	}
 	_, err = tx.exec(`DELETE FROM events WHERE deployment = ?1 AND seq <=
 		(SELECT seq FROM events WHERE deployment = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)`, deployment, tx.s.opts.EventsKept)
@@ -93,12 +116,15 @@ func (tx *Tx) AddEvent(deployment, kind, format string, args ...any) error {
 // InsertDeployment stores a new deployment with its packages. Its version becomes 1.
 func (tx *Tx) InsertDeployment(d *Deployment) error {
 	d.Version, d.Created, d.Updated = 1, tx.s.Now().UTC(), tx.s.Now().UTC()
-	doc, err := d.encode()
+	rest, err := json.Marshal(fixed{d.Plan, d.Config, d.OwnerKey})
 	if err != nil {
 		return err
 	}
-	_, err = tx.exec("INSERT INTO deployments (id, owner, device, state, version, retry_at, doc) VALUES (?, ?, ?, ?, 1, NULL, ?)",
-		d.ID, d.Owner, d.Device, string(d.State), doc)
+	if d.stored, err = d.encode(); err != nil {
+		return err
+	}
+	_, err = tx.exec("INSERT INTO deployments (id, owner, device, state, version, retry_at, updated, fixed, doc) VALUES (?, ?, ?, ?, 1, NULL, ?, ?, ?)",
+		d.ID, d.Owner, d.Device, string(d.State), d.Updated.UnixMilli(), rest, d.stored)
 	if err != nil {
 		return err
 	}
@@ -110,21 +136,49 @@ func (tx *Tx) InsertDeployment(d *Deployment) error {
 	return tx.changed(d, true)
 }
 
-// Deployment reads a deployment inside the transaction. The result is the caller's own.
+// Deployment reads a deployment inside the transaction. The result is the caller's own, except for what its slices, maps
+// and pointers hold: those are replaced, not written to.
 func (tx *Tx) Deployment(id string) (*Deployment, error) {
+	d, err := tx.present(id)
+	if err != nil {
+		return nil, err
+	}
+	return d.clone(), nil
+}
+
+// present returns the deployment as the transaction sees it. All writes go through one writer, which knows what it has
+// written: a read of the database is needed only once.
+func (tx *Tx) present(id string) (*Deployment, error) {
+	if d := tx.own[id]; d != nil {
+		return d, nil
+	}
+	if d := tx.batch[id]; d != nil {
+		return d, nil
+	}
+	if d := tx.s.cache.get(id); d != nil {
+		return d, nil
+	}
 	return loadDeployment(id, tx.row, tx.rows)
 }
 
+func (d *Deployment) clone() *Deployment {
+	c := *d
+	c.Wanted = maps.Clone(d.Wanted)
+	return &c
+}
+
 // PutDeployment replaces the version of the deployment that d was made from by d; ErrConflict if it is no longer the
-// present one, or if a step of the trace was done before. Steps are only added, never changed.
+// present one, or if a step of the trace was done before. Steps are only added, never changed; plan, configuration and
+// owner's key stay. What is the same as before is not written, and its version stays.
 func (tx *Tx) PutDeployment(d *Deployment) error {
-	old, err := tx.Deployment(d.ID)
+	old, err := tx.present(d.ID)
 	if err != nil {
 		return err
 	}
 	if old.Version != d.Version || len(d.Trace) < len(old.Trace) {
 		return ErrConflict
 	}
+	news := len(d.Trace) > len(old.Trace)
 	for i := len(old.Trace); i < len(d.Trace); i++ {
 		if err := tx.putStep(d, i); err != nil {
 			return err
@@ -132,22 +186,26 @@ func (tx *Tx) PutDeployment(d *Deployment) error {
 	}
 	for role, p := range d.Wanted {
 		if q := old.Wanted[role]; q == nil || q.Digest != p.Digest {
+			news = true
 			if err := tx.putPackage(d.ID, p); err != nil {
 				return err
 			}
 		}
 	}
-	d.Version, d.Updated = old.Version+1, tx.s.Now().UTC()
 	doc, err := d.encode()
 	if err != nil {
 		return err
 	}
+	if !news && len(old.Wanted) == len(d.Wanted) && bytes.Equal(doc, old.stored) {
+		return nil
+	}
+	d.Version, d.Updated, d.stored = old.Version+1, tx.s.Now().UTC(), doc
 	var retry any
 	if !d.Private.RetryAt.IsZero() {
 		retry = d.Private.RetryAt.UnixMilli()
 	}
-	n, err := tx.exec("UPDATE deployments SET state = ?, version = ?, retry_at = ?, doc = ? WHERE id = ? AND version = ?",
-		string(d.State), d.Version, retry, doc, d.ID, old.Version)
+	n, err := tx.exec("UPDATE deployments SET state = ?, version = ?, retry_at = ?, updated = ?, doc = ? WHERE id = ? AND version = ?",
+		string(d.State), d.Version, retry, d.Updated.UnixMilli(), doc, d.ID, old.Version)
 	if err != nil {
 		return err
 	}
@@ -173,8 +231,12 @@ func (tx *Tx) putStep(d *Deployment, i int) error {
 
 // changed wakes readers, and the device's Broker if its work has changed.
 func (tx *Tx) changed(d *Deployment, work bool) error {
-	shared := *d
-	tx.after = append(tx.after, func() { tx.s.cache.put(&shared) })
+	shared := d.clone()
+	if tx.own == nil {
+		tx.own = map[string]*Deployment{}
+	}
+	tx.own[d.ID] = shared
+	tx.after = append(tx.after, func() { tx.s.cache.put(shared) })
 	tx.notify(TopicDeployment(d.ID))
 	if !work {
 		return nil
@@ -280,7 +342,8 @@ func (s *Store) deployments(ctx context.Context, text string, args ...any) ([]*D
 
 func (d *Deployment) encode() ([]byte, error) {
 	doc := document{d.Deployment, d.Private}
-	doc.Public.Trace, doc.Public.Packages = nil, nil // in tables of their own
+	p := &doc.Public
+	p.Version, p.Updated, p.Plan, p.Config, p.OwnerKey, p.Trace, p.Packages = 0, time.Time{}, nil, nil, nil, nil, nil
 	return json.Marshal(doc)
 }
 
@@ -288,18 +351,22 @@ type rowFunc = func(text string, args []any, into ...any) error
 type rowsFunc = func(text string, args []any, each func(func(...any) error) error) error
 
 func loadDeployment(id string, row rowFunc, rows rowsFunc) (*Deployment, error) {
-	var data []byte
+	var data, rest []byte
 	var version uint64
-	if err := row("SELECT version, doc FROM deployments WHERE id = ?", []any{id}, &version, &data); err != nil {
+	var updated int64
+	err := row("SELECT version, updated, fixed, doc FROM deployments WHERE id = ?", []any{id}, &version, &updated, &rest, &data)
+	if err != nil {
 		return nil, err
 	}
 	var doc document
-	if err := json.Unmarshal(data, &doc); err != nil {
+	var f fixed
+	if err := errors.Join(json.Unmarshal(data, &doc), json.Unmarshal(rest, &f)); err != nil {
 		return nil, fmt.Errorf("store: deployment %s: %w", id, err)
 	}
-	d := &Deployment{Deployment: doc.Public, Private: doc.Private, Wanted: map[string]*Package{}}
-	d.Version, d.Trace, d.Packages = version, []mocapi.TraceStep{}, []mocapi.PackageRef{}
-	err := rows("SELECT doc FROM trace WHERE deployment = ? ORDER BY step", []any{id}, func(scan func(...any) error) error {
+	d := &Deployment{Deployment: doc.Public, Private: doc.Private, Wanted: map[string]*Package{}, stored: data}
+	d.Plan, d.Config, d.OwnerKey = f.Plan, f.Config, f.OwnerKey
+	d.Version, d.Updated, d.Trace, d.Packages = version, time.UnixMilli(updated).UTC(), []mocapi.TraceStep{}, []mocapi.PackageRef{}
+	err = rows("SELECT doc FROM trace WHERE deployment = ? ORDER BY step", []any{id}, func(scan func(...any) error) error {
 		var data []byte
 		if err := scan(&data); err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"sync"
 )
 
@@ -26,7 +27,9 @@ type Tx struct {
 	s     *Store
 	ctx   context.Context
 	stmts *stmts
-	after []func() // run when the transaction is durable
+	after []func()               // run when the transaction is durable
+	own   map[string]*Deployment // written by this write
+	batch map[string]*Deployment // written by those before it in the transaction
 }
 
 // Write runs fn in a transaction and returns when its effect is durable. fn may run while other writes share the
@@ -109,24 +112,26 @@ func (s *Store) run(prepared *stmts, batch []*request) (err error) {
 	}()
 	if len(batch) == 1 { // alone: the transaction itself is the savepoint
 		r := batch[0]
-		r.tx = &Tx{s: s, ctx: ctx, stmts: prepared}
+		r.tx = &Tx{s: s, ctx: ctx, stmts: prepared, own: map[string]*Deployment{}}
 		if r.fail = call(r); r.fail != nil {
 			return exec("ROLLBACK")
 		}
 		return exec("COMMIT")
 	}
-	written := false
+	written, before := false, map[string]*Deployment{}
 	for _, r := range batch {
 		if err := exec("SAVEPOINT one"); err != nil {
 			return err
 		}
-		r.tx = &Tx{s: s, ctx: ctx, stmts: prepared}
+		r.tx = &Tx{s: s, ctx: ctx, stmts: prepared, batch: before}
 		if r.fail = call(r); r.fail != nil {
 			if err := exec("ROLLBACK TO one"); err != nil {
 				return err
 			}
 		} else {
 			written = true
+			maps.Copy(changed, r.tx.own)
+			maps.Copy(before, r.tx.own)
 		}
 		if err := exec("RELEASE one"); err != nil {
 			return err
@@ -146,6 +151,19 @@ func call(r *request) (err error) {
 		}
 	}()
 	return r.fn(r.tx)
+}
+
+// insert runs an INSERT and returns the number of the new row.
+func (tx *Tx) insert(text string, args ...any) (int64, error) {
+	st, err := tx.stmts.get(tx.ctx, text)
+	if err != nil {
+		return 0, err
+	}
+	res, err := st.ExecContext(tx.ctx, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.LastInsertId()
 }
 
 func (tx *Tx) exec(text string, args ...any) (int64, error) {

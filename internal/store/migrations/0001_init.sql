@@ -20,6 +20,8 @@ CREATE TABLE deployments (
     state    TEXT NOT NULL,
     version  INTEGER NOT NULL,
     retry_at INTEGER, -- when a wake-up is due; NULL: never
+    updated  INTEGER NOT NULL,
+    fixed    BLOB NOT NULL, -- what never changes: plan, configuration, owner's key
     doc      BLOB NOT NULL
 );
 CREATE INDEX deployments_owner ON deployments (owner);
