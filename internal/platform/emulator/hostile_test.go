@@ -373,7 +373,7 @@ func TestKilledEmulator(t *testing.T) {
 	for round := range 8 {
 		p := startProcess(t, dir, socket)
 		w := &world{t: t, dir: dir, socket: socket, driver: p.driver}
-		w.launch("one", fmt.Sprint("config-of-the-killed-emulator"))
+		w.launch("one", "config-of-the-killed-emulator")
 		a := w.attach("one")
 		agents := agentsOf(p.cmd.Process.Pid)
 		if len(agents) == 0 {

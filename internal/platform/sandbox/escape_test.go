@@ -63,13 +63,12 @@ func (s starter) try(t *testing.T, verb ...string) string {
 
 // host is what there is outside to be reached.
 type host struct {
-	secret, open        string // a file, and a socket that everybody may connect to
-	tcp, abstract       string
-	pid                 int
-	address             string
-	victim              *exec.Cmd
-	secretBytes         []byte
-	outsideOf, forEvery bool
+	secret, open  string // a file, and a socket that everybody may connect to
+	tcp, abstract string
+	pid           int
+	address       string
+	victim        *exec.Cmd
+	secretBytes   []byte
 }
 
 func newHost(t *testing.T) *host {
