@@ -31,8 +31,7 @@ const (
 )
 
 func main() {
-	err := serve(os.Getenv("SEALIFT_LISTEN"), os.Getenv("SEALIFT_PD"))
-	fmt.Fprintln(os.Stderr, "stats-ta:", err)
+	fmt.Fprintln(os.Stderr, "stats-ta:", serve(os.Getenv("SEALIFT_LISTEN"), os.Getenv("SEALIFT_PD")))
 	os.Exit(1)
 }
 
