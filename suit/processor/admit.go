@@ -136,13 +136,40 @@ func (f *frame) prescanCommand(section suit.Member, cmd *suit.Command) error {
 		}
 	}
 	h := handlers[cmd.Code]
-	if !h.supported(f.machine.platform) || h.only != nil && !slices.Contains(h.only, section) {
+	if !h.supported(f.machine.platform, f.machine.options) || h.only != nil && !slices.Contains(h.only, section) {
 		return refuse(report.ReasonCommandUnsupported, fmt.Sprintf("%v in %v", cmd.Code, section))
 	}
-	for p := range cmd.Params {
-		if !slices.Contains(supportedParams, p) {
-			return refuse(report.ReasonParameterUnsupported, p)
+	if p, err := f.prescanParams(cmd.Params); err != nil {
+		return refuse(report.ReasonParameterUnsupported, fmt.Sprintf("%v: %v", p, err))
+	}
+	for _, m := range cmd.Multiple {
+		if p, err := f.prescanParams(m.Params); err != nil {
+			return refuse(report.ReasonParameterUnsupported, fmt.Sprintf("%v: %v", p, err))
+		}
+	}
+	for _, src := range cmd.Sources {
+		for _, p := range src.Params {
+			if _, ok := parameters[p]; !ok {
+				return refuse(report.ReasonParameterUnsupported, p)
+			}
 		}
 	}
 	return nil
+}
+
+var errParameter = errors.New("not interpreted here")
+
+func (f *frame) prescanParams(params suit.Params) (suit.Param, error) {
+	for p, v := range params {
+		info, ok := parameters[p]
+		if !ok || !info.supported(f.machine.platform, f.machine.options) {
+			return p, errParameter
+		}
+		if info.check != nil {
+			if err := info.check(v); err != nil {
+				return p, err
+			}
+		}
+	}
+	return 0, nil
 }

@@ -22,13 +22,15 @@ func setComponentIndex(s *scope, cmd *suit.Command, position int) error {
 	return nil
 }
 
-func overrideParameters(s *scope, cmd *suit.Command, _ int) error { return s.setParams(cmd, true) }
-func setParameters(s *scope, cmd *suit.Command, _ int) error      { return s.setParams(cmd, false) }
+func overrideParameters(s *scope, cmd *suit.Command, _ int) error {
+	return s.setParams(cmd.Params, true)
+}
+func setParameters(s *scope, cmd *suit.Command, _ int) error { return s.setParams(cmd.Params, false) }
 
 // setParams merges parameters into each current component. strict-order and soft-failure belong to the scope instead
 // (suit-manifest section 8.4.8.13 and 8.4.8.14).
-func (s *scope) setParams(cmd *suit.Command, override bool) error {
-	for p, v := range cmd.Params {
+func (s *scope) setParams(params suit.Params, override bool) error {
+	for p, v := range params {
 		switch p {
 		case suit.ParamStrictOrder:
 			s.strict = v.(bool)
@@ -46,7 +48,7 @@ func (s *scope) setParams(cmd *suit.Command, override bool) error {
 		if merged == nil {
 			merged = suit.Params{}
 		}
-		for p, v := range cmd.Params {
+		for p, v := range params {
 			if _, set := merged[p]; set && !override || p == suit.ParamStrictOrder || p == suit.ParamSoftFailure {
 				continue
 			}

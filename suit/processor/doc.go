@@ -16,8 +16,9 @@
 // succeeded. Payloads are streams from Platform.Fetch or Open through decryption and hashing into Platform.Create, and
 // never whole in memory (AES-GCM, which must not release unauthenticated plaintext, is bounded by package cose).
 //
-// Each command is one entry of the table in handlers.go. Commands of draft-ietf-suit-update-management have codes in
-// package suit but no entry, so the pre-scan refuses manifests that use them with reason command-unsupported.
+// Each command is one entry of the table in handlers.go. Commands of draft-ietf-suit-update-management, which is not
+// approved yet, are supported behind [Options].UpdateManagement, as far as the Platform has what they need; else the
+// pre-scan refuses manifests that use them with reason command-unsupported or parameter-unsupported.
 //
 // Every run, also one that fails, ends with a SUIT Report. Items stand in it in order of execution: records where the
 // manifest's reporting policy asks for them, and system-property-claims for each component as it is written.

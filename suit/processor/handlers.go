@@ -17,6 +17,8 @@ type handler struct {
 	component func(s *scope, cmd *suit.Command, c *component) error
 	// available asks the platform; nil means always.
 	available func(p Platform) bool
+	// extension: only with Options.UpdateManagement.
+	extension bool
 	// only limits the command to sections; nil means all.
 	only []suit.Member
 }
@@ -35,7 +37,7 @@ func init() {
 		suit.CodeClassIdentifier:     {component: classIdentifier},
 		suit.CodeDeviceIdentifier:    {component: deviceIdentifier},
 		suit.CodeImageMatch:          {component: imageMatch},
-		suit.CodeComponentSlot:       {component: componentSlot, available: hasSlots},
+		suit.CodeComponentSlot:       {component: componentSlot, available: is[Slotter]},
 		suit.CodeCheckContent:        {component: checkContent},
 		suit.CodeDependencyIntegrity: {component: dependencyIntegrity},
 		suit.CodeIsDependency:        {component: isDependency},
@@ -47,37 +49,75 @@ func init() {
 		suit.CodeWrite:             {component: write},
 		suit.CodeFetch:             {component: fetch},
 		suit.CodeCopy:              {component: copyComponent},
-		suit.CodeSwap:              {component: swap, available: canSwap},
+		suit.CodeSwap:              {component: swap, available: is[Swapper]},
 		suit.CodeUnlink:            {component: unlink},
+		suit.CodeImageNotMatch:     {component: imageNotMatch, extension: true},
+		suit.CodeUseBefore:         {component: useBefore, extension: true, available: is[Clock]},
+		suit.CodeMinimumBattery:    {component: minimumBattery, extension: true, available: is[Battery]},
+		suit.CodeUpdateAuthorized:  {component: updateAuthorized, extension: true, available: is[UpdateAuthorizer]},
+		suit.CodeVersion:           {component: versionCondition, extension: true, available: is[Versioner]},
+		suit.CodeWait:              {component: wait, extension: true, available: is[Waiter]},
+		suit.CodeOverrideMultiple:  {scope: overrideMultiple, extension: true},
+		suit.CodeCopyParams:        {scope: copyParams, extension: true},
+
 		// Installing is not starting: invoke is refused outside the section that is for it.
 		suit.CodeInvoke: {component: invoke, only: []suit.Member{suit.MemberInvoke}},
 	}
 }
 
-// supportedParams are the parameters that handlers interpret.
-var supportedParams = []suit.Param{
-	suit.ParamVendorID, suit.ParamClassID, suit.ParamDigest, suit.ParamComponentSlot, suit.ParamStrictOrder,
-	suit.ParamSoftFailure, suit.ParamSize, suit.ParamContent, suit.ParamEncryptionInfo, suit.ParamURI, suit.ParamSource,
-	suit.ParamInvokeArgs, suit.ParamDeviceID,
+// parameter says what has to be there for a parameter to be interpreted.
+type parameter struct {
+	available func(p Platform) bool
+	extension bool
+	// check judges a value before anything runs; nil where the codec's own check is enough.
+	check func(value any) error
 }
 
-func hasSlots(p Platform) bool { _, ok := p.(Slotter); return ok }
-func canSwap(p Platform) bool  { _, ok := p.(Swapper); return ok }
+// parameters is the one table of the parameters that handlers interpret.
+var parameters = map[suit.Param]parameter{
+	suit.ParamVendorID: {}, suit.ParamClassID: {}, suit.ParamDigest: {}, suit.ParamComponentSlot: {}, suit.ParamStrictOrder: {},
+	suit.ParamSoftFailure: {}, suit.ParamSize: {}, suit.ParamContent: {}, suit.ParamEncryptionInfo: {}, suit.ParamURI: {},
+	suit.ParamSource: {}, suit.ParamInvokeArgs: {}, suit.ParamDeviceID: {},
 
-func (h handler) supported(p Platform) bool {
-	return (h.scope != nil || h.component != nil) && (h.available == nil || h.available(p))
+	suit.ParamUseBefore:         {extension: true},
+	suit.ParamMinimumBattery:    {extension: true},
+	suit.ParamUpdatePriority:    {extension: true},
+	suit.ParamVersion:           {extension: true, check: checked(suit.ParseVersionMatch)},
+	suit.ParamWaitInfo:          {extension: true, check: checked(suit.ParseWaitInfo)},
+	suit.ParamComponentMetadata: {extension: true, check: checked(suit.ParseMetadata), available: is[MetadataWriter]},
+}
+
+// checked makes a check of a decoder.
+func checked[T any](parse func([]byte) (T, error)) func(value any) error {
+	return func(value any) error {
+		_, err := parse(value.([]byte))
+		return err
+	}
+}
+
+// is reports whether the platform has an optional interface.
+func is[T any](p Platform) bool { _, ok := p.(T); return ok }
+
+func (h handler) supported(p Platform, o Options) bool {
+	return (h.scope != nil || h.component != nil) && (!h.extension || o.UpdateManagement) && (h.available == nil || h.available(p))
+}
+
+func (h parameter) supported(p Platform, o Options) bool {
+	return (!h.extension || o.UpdateManagement) && (h.available == nil || h.available(p))
 }
 
 // Capabilities returns the processor's part of a SUIT_Capability_Report; the caller adds the components.
 func (p *Processor) Capabilities() *report.Capabilities {
 	c := &report.Capabilities{Components: []report.ComponentCapability{}}
 	for _, code := range slices.Sorted(maps.Keys(handlers)) {
-		if handlers[code].supported(p.platform) {
+		if handlers[code].supported(p.platform, p.options) {
 			c.Commands = append(c.Commands, int64(code))
 		}
 	}
-	for _, param := range supportedParams {
-		c.Params = append(c.Params, int64(param))
+	for _, param := range slices.Sorted(maps.Keys(parameters)) {
+		if parameters[param].supported(p.platform, p.options) {
+			c.Params = append(c.Params, int64(param))
+		}
 	}
 	algs := []cose.Algorithm{
 		cose.AlgSHA256, cose.AlgESP256, cose.AlgEd25519, cose.AlgHMAC256, cose.AlgECDHESA128KW, cose.AlgA128KW, cose.AlgA128GCM,

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"sealift/cose"
 	"sealift/suit"
@@ -76,4 +77,45 @@ type Swapper interface {
 // Slotter is a Platform whose components lie in slots. Without it, condition component-slot is not supported.
 type Slotter interface {
 	Slot(c suit.ComponentID) (slot uint64, ok bool)
+}
+
+// The rest are optional interfaces for the commands of suit-update-management.
+
+// Clock is a Platform with a time that nobody can set back. Without it, condition use-before is not supported.
+type Clock interface {
+	// Now returns the time; ok is false while it is not known.
+	Now() (now time.Time, ok bool)
+}
+
+// Battery is a Platform that runs on one. Without it, condition minimum-battery is not supported.
+type Battery interface {
+	// BatteryLevel returns the charge in mWh.
+	BatteryLevel() (level uint64, ok bool)
+}
+
+// UpdateAuthorizer is a Platform whose owner may decline updates. Without it, condition update-authorized is not supported.
+type UpdateAuthorizer interface {
+	// AuthorizeUpdate returns why an update of this priority is declined; smaller priorities are more urgent.
+	AuthorizeUpdate(ctx context.Context, manifest *suit.Verified, priority int64) error
+}
+
+// Versioner is a Platform that knows the versions of its components. Without it, condition version is not supported.
+type Versioner interface {
+	Version(c suit.ComponentID) (version suit.Version, ok bool)
+}
+
+// Waiter is a Platform that can wait. Without it, directive wait is not supported.
+type Waiter interface {
+	// CanWait reports whether the platform sees this kind of event.
+	CanWait(e suit.WaitEvent) bool
+	// Wait returns nil when all conditions hold at once, or an error when it gives up: that fails the run, which may be
+	// repeated. It MUST return when ctx ends.
+	Wait(ctx context.Context, all suit.WaitInfo) error
+}
+
+// MetadataWriter is a Platform that keeps metadata of components. Without it, parameter component-metadata is not supported.
+type MetadataWriter interface {
+	// CreateWith is Create for a component that has parameter component-metadata. It returns an error for metadata that
+	// it does not apply; a symbolic link's target is the content and MUST be treated as hostile.
+	CreateWith(ctx context.Context, c suit.ComponentID, m *suit.Metadata) (Writer, error)
 }

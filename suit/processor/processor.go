@@ -32,6 +32,9 @@ type Options struct {
 	RequireIdentityConditions bool
 	// StrictAlgorithms refuses manifests signed with the deprecated polymorphic algorithms -7 and -8.
 	StrictAlgorithms bool
+	// UpdateManagement allows the commands and parameters of draft-ietf-suit-update-management, each as far as the Platform
+	// has the optional interface that it needs. Without it manifests that use them are refused in whole.
+	UpdateManagement bool
 	// LenientDependencies accepts process-dependency without dependency-integrity before it (the full check is made all
 	// the same) and dependents that do not process a dependency in every section. Published examples need it.
 	LenientDependencies bool

@@ -37,7 +37,7 @@ func (m *machine) store(c *component, t transfer) error {
 		}
 		sink.hash = h
 	}
-	w, err := m.platform.Create(m.ctx, c.id)
+	w, err := m.create(c, t.want)
 	if err != nil {
 		return fmt.Errorf("create %v: %w", c.id, err)
 	}
@@ -60,6 +60,19 @@ func (m *machine) store(c *component, t transfer) error {
 	}
 	m.stored(c, sink.n, got, hasDigest, t.note)
 	return nil
+}
+
+// create opens a component for writing, with its metadata where parameter component-metadata is set.
+func (m *machine) create(c *component, params suit.Params) (Writer, error) {
+	encoded, ok := params.Bytes(suit.ParamComponentMetadata)
+	if !ok {
+		return m.platform.Create(m.ctx, c.id)
+	}
+	meta, err := suit.ParseMetadata(encoded)
+	if err != nil {
+		return nil, err
+	}
+	return m.platform.(MetadataWriter).CreateWith(m.ctx, c.id, meta)
 }
 
 // stored notes the new content of a component.
