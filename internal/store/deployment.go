@@ -102,12 +102,6 @@ func (tx *Tx) AddEvent(deployment, kind, format string, args ...any) error {
 	if err != nil || seq%eventsPruned != 0 {
 		return err
 	}
-	// Pruning walks over what is kept; one event in many pays for it, the first after a start among them.
-	n := tx.s.events[deployment]
-	tx.s.events[deployment] = n + 1
-	if n%pruneEvery != 0 {
-		return nil
-	}
 	_, err = tx.exec(`DELETE FROM events WHERE deployment = ?1 AND seq <=
 		(SELECT seq FROM events WHERE deployment = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)`, deployment, tx.s.opts.EventsKept)
 	return err

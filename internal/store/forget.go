@@ -38,8 +38,6 @@ func (s *Store) Prune(ctx context.Context, age time.Duration) error {
 					return err
 				}
 			}
-			tx.own[d.ID] = nil
-			delete(s.events, d.ID)
 			tx.after = append(tx.after, func() { tx.s.cache.drop(d.ID) })
 			_, err := tx.exec("DELETE FROM deployments WHERE id = ? AND state = 'removed'", d.ID)
 			return err

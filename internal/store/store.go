@@ -61,8 +61,6 @@ type Store struct {
 	done  chan struct{}
 	hub   hub
 	cache cache
-	// events counts the events since the start by deployment; only the writer touches it.
-	events map[string]int
 }
 
 // Open opens or makes the database in the folder dir and brings its schema up to date.
@@ -90,8 +88,7 @@ func Open(dir string, o Options) (*Store, error) {
 		wdb.Close()
 		return nil, err
 	}
-	s := &Store{opts: o, wdb: wdb, rdb: rdb, queue: make(chan *request), stop: make(chan struct{}), done: make(chan struct{}),
-		events: map[string]int{}}
+	s := &Store{opts: o, wdb: wdb, rdb: rdb, queue: make(chan *request), stop: make(chan struct{}), done: make(chan struct{})}
 	s.read.prepare = rdb.PrepareContext
 	conn, err := wdb.Conn(context.Background())
 	if err != nil {

@@ -112,7 +112,7 @@ func (s *Store) run(prepared *stmts, batch []*request) (err error) {
 	}()
 	if len(batch) == 1 { // alone: the transaction itself is the savepoint
 		r := batch[0]
-		r.tx = &Tx{s: s, ctx: ctx, stmts: prepared, own: map[string]*Deployment{}}
+		r.tx = &Tx{s: s, ctx: ctx, stmts: prepared}
 		if r.fail = call(r); r.fail != nil {
 			return exec("ROLLBACK")
 		}
@@ -130,7 +130,6 @@ func (s *Store) run(prepared *stmts, batch []*request) (err error) {
 			}
 		} else {
 			written = true
-			maps.Copy(changed, r.tx.own)
 			maps.Copy(before, r.tx.own)
 		}
 		if err := exec("RELEASE one"); err != nil {
