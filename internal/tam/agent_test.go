@@ -24,7 +24,7 @@ var agentImage = sha256.Sum256([]byte("agent"))
 
 // fakeAgent is an Agent with real keys, Evidence and messages that installs nothing. A test can make it lie.
 type fakeAgent struct {
-	t      *testing.T
+	t      testing.TB
 	tam    []*cose.Key
 	owner  *cose.Key
 	signer cose.Signer

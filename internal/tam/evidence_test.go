@@ -201,11 +201,11 @@ func TestPDWaits(t *testing.T) {
 	faults := map[string]func(*store.Tx, *store.Deployment) error{
 		"no appraisal": func(_ *store.Tx, d *store.Deployment) error { d.Private.Appraised = nil; return nil },
 		"of another Agent": func(_ *store.Tx, d *store.Deployment) error {
-			d.Private.Appraised.AgentKID = make([]byte, 32)
+			d.Private.Appraised = &store.Appraised{ID: "a1", AgentKID: make([]byte, 32), TA: d.Private.Appraised.TA}
 			return nil
 		},
 		"of another TA": func(_ *store.Tx, d *store.Deployment) error {
-			d.Private.Appraised.TA = "sha256:00"
+			d.Private.Appraised = &store.Appraised{ID: "a1", AgentKID: d.AgentKey.KID(), TA: "sha256:00"}
 			return nil
 		},
 	}

@@ -36,7 +36,7 @@ var cell = usecase.Cell{Instance: usecase.Process, Hardware: usecase.TrustZone}
 
 // world is one deployment at an M/OC of which only the TAM is there; the test plays the REST side and the Agent.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	clock  time.Time
 	store  *store.Store
@@ -49,14 +49,14 @@ type world struct {
 	asked  int
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func newSigner(t *testing.T, alg cose.Algorithm) cose.Signer {
+func newSigner(t testing.TB, alg cose.Algorithm) cose.Signer {
 	t.Helper()
 	key, err := cose.GenerateKey(alg, rand.Reader)
 	must(t, err)
@@ -66,7 +66,7 @@ func newSigner(t *testing.T, alg cose.Algorithm) cose.Signer {
 }
 
 // newWorld places a deployment with the packages that the mode needs at the start.
-func newWorld(t *testing.T, mode usecase.Mode, misdeed tam.Adversary) *world {
+func newWorld(t testing.TB, mode usecase.Mode, misdeed tam.Adversary) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), clock: time.Now().Truncate(time.Millisecond), owner: newSigner(t, cose.AlgESP256)}
 	var err error
