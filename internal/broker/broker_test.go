@@ -112,6 +112,11 @@ func TestREEFailureIsAnnounced(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the end of the reason", func() bool { return lastError() == "" })
+	agent.mu.Lock()
+	agent.refusal = "the TA ends at once"
+	agent.mu.Unlock()
+	m.want(2, "d1")
+	eventually(t, "what the Agent says", func() bool { return lastError() == "the TEEP Agent says: the TA ends at once" })
 }
 
 func TestSecondBroker(t *testing.T) {

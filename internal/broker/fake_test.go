@@ -166,12 +166,13 @@ type fakeTEE struct {
 
 // fakeAgent is the Agent of one instance.
 type fakeAgent struct {
-	tamURI string
-	mu     sync.Mutex
-	calls  []string
-	round  int
-	broker *channel.BrokerClient
-	conn   net.Conn
+	tamURI  string
+	mu      sync.Mutex
+	calls   []string
+	round   int
+	refusal string
+	broker  *channel.BrokerClient
+	conn    net.Conn
 }
 
 func (f *fakeTEE) Info(context.Context) (platform.Info, error) {
@@ -300,7 +301,11 @@ func (a *fakeAgent) Connect(_ context.Context, app, ta string, conn net.Conn, re
 	return err
 }
 
-func (a *fakeAgent) Status(context.Context) (channel.Status, error) { return channel.Status{}, nil }
+func (a *fakeAgent) Status(context.Context) (channel.Status, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return channel.Status{LastError: a.refusal}, nil
+}
 
 // start runs a Broker against the fakes and returns it with what stops it.
 func start(t *testing.T, m *fakeMOC, tee platform.Driver, dir string) (*Broker, func() error) {

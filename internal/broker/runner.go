@@ -36,6 +36,7 @@ type runner struct {
 	agent   *channel.AgentClient
 	err     error      // of the last attempt to launch, attach or talk
 	reeErr  error      // of the last thing that the Agent asked of the REE
+	refusal string     // what the Agent itself says is wrong
 	session sync.Mutex // one TEEP session at a time
 }
 
@@ -80,6 +81,8 @@ func (r *runner) status() (running bool, lastError string) {
 		lastError = r.err.Error()
 	case r.reeErr != nil:
 		lastError = r.reeErr.Error()
+	case r.refusal != "":
+		lastError = "the TEEP Agent says: " + r.refusal
 	}
 	return r.agent != nil, lastError
 }
@@ -170,6 +173,7 @@ func (r *runner) serve(agent *channel.AgentClient) {
 			if ctx.Err() != nil {
 				return
 			}
+			r.ask(ctx, agent)
 			r.note(err)
 			if err != nil {
 				r.log.Warn("a TEEP session has failed", "error", err)
@@ -190,6 +194,19 @@ func (r *runner) serve(agent *channel.AgentClient) {
 			return
 		}
 	}
+}
+
+// ask lets the Agent say what is wrong from its side: a session in which it refused something has succeeded all the same.
+func (r *runner) ask(ctx context.Context, agent *channel.AgentClient) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	st, err := agent.Status(ctx)
+	if err != nil {
+		return
+	}
+	r.mu.Lock()
+	r.refusal = st.LastError
+	r.mu.Unlock()
 }
 
 // due reports whether a session is due, and for which wake.

@@ -38,6 +38,7 @@ var ErrExited = errors.New("the program ended")
 type Spec struct {
 	Name    string // for messages
 	Path    string
+	Arg0    string // what the program sees as its own name; empty means Path
 	Args    []string
 	Env     []string // the whole environment; nothing is inherited
 	Dir     string
@@ -226,6 +227,9 @@ func ending(err error) string {
 // runOnce runs the program from start to end and makes sure that nothing of its process group stays behind.
 func (p *Process) runOnce() error {
 	cmd := exec.Command(p.spec.Path, p.spec.Args...)
+	if p.spec.Arg0 != "" {
+		cmd.Args[0] = p.spec.Arg0
+	}
 	cmd.Env = p.spec.Env
 	cmd.Dir = p.spec.Dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

@@ -161,6 +161,36 @@ func TestUAReachesItsTAAndComesBack(t *testing.T) {
 	}
 }
 
+func TestUASeesItsName(t *testing.T) {
+	h := newHost(t, t.TempDir())
+	w, err := h.Install("d1", uaID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shell, err := os.ReadFile("/bin/sh")
+	if err == nil {
+		_, err = w.Write(shell)
+	}
+	if err = errors.Join(err, w.Commit()); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"": "ua\n", "tool": "tool\n"} {
+		s := launch.Spec{Name: name, Args: []string{"-c", "echo $0; exec sleep 100"}}.Marshal()
+		if err := h.Start(t.Context(), "d1", uaID, s); err != nil {
+			t.Fatal(err)
+		}
+		log := h.store.path(key{"d1", "app", "ua"}, logFile)
+		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+			if text, _ := os.ReadFile(log); strings.HasSuffix(string(text), want) {
+				break
+			}
+		}
+		if text, _ := os.ReadFile(log); !strings.HasSuffix(string(text), want) {
+			t.Errorf("name %q: the log is %q", name, text)
+		}
+	}
+}
+
 func TestUAThatCannotStart(t *testing.T) {
 	h := newHost(t, t.TempDir())
 	if err := h.Start(t.Context(), "d1", uaID, spec); !errors.Is(err, channel.ErrNotFound) {

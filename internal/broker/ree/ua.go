@@ -5,6 +5,7 @@
 package ree
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -81,7 +82,7 @@ func (u *ua) begin(encoded []byte) error {
 	}
 	u.encoded = encoded
 	u.proc = supervise.Start(supervise.Spec{
-		Name: u.key.id().String(), Path: program, Args: launch.Expand(spec.Args, vars), Env: append(env, spec.Env...), Dir: work,
+		Name: u.key.id().String(), Path: program, Arg0: cmp.Or(spec.Name, "ua"), Args: launch.Expand(spec.Args, vars), Env: append(env, spec.Env...), Dir: work,
 		Log: u.host.store.path(u.key, logFile), Listen: listen, Restart: spec.Restart, MemoryBytes: spec.MemoryBytes,
 	})
 	u.published.Store(&running{proc: u.proc, ports: addrs})
