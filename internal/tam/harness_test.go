@@ -112,7 +112,7 @@ func (w *world) place(mode usecase.Mode) {
 		Device: "dev", OwnerKey: w.owner.Key(), State: mocapi.StatePending, Plan: plan.Steps, Config: w.config}}
 	start, _ := course.Roles(mode)
 	for _, role := range start {
-		d.Wanted[role] = w.program(role, 2, role+" v2")
+		d.SetWanted(w.program(role, 2, role+" v2"))
 	}
 	must(w.t, w.store.Write(w.t.Context(), func(tx *store.Tx) error {
 		if err := tx.PutDevice(&store.Device{ID: "dev"}); err != nil {
