@@ -12,8 +12,9 @@ import (
 	"sealift/teep"
 )
 
-// challengeSize is what the Agent asks TAMs to repeat: within what an eat_nonce may have (RFC 9711 section 4.1).
-const challengeSize = 32
+// challengeSize is what the Agent asks TAMs to repeat: what an eat_nonce may have at most (RFC 9711 section 4.1), and what Evidence of our
+// own form has (package evidence).
+const challengeSize = 64
 
 // maxPassport bounds an Attestation Result that is kept.
 const maxPassport = 64 << 10
