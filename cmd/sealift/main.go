@@ -79,6 +79,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newMocCmd(a),
 		newBrokerCmd(a),
 		newEmulatorCmd(a),
+		newBenchCmd(a),
 		newDoctorCmd(a),
 		newVersionCmd(a),
 	)
