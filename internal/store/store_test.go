@@ -262,6 +262,31 @@ func TestTokensAreBounded(t *testing.T) {
 	}
 }
 
+// TestEventsAreBounded writes the histories of several deployments in turn: each is bounded, and keeps its newest lines.
+func TestEventsAreBounded(t *testing.T) {
+	s := open(t, t.TempDir(), store.Options{EventsKept: 10})
+	ids := []string{"a", "b", "c", "d"}
+	for i := range 1000 {
+		err := s.Write(t.Context(), func(tx *store.Tx) error {
+			for _, id := range ids {
+				if err := tx.AddEvent(id, "k", "%d", i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, id := range ids {
+		events, err := s.Events(t.Context(), id)
+		if err != nil || len(events) < 10 || len(events) > 400 || events[len(events)-1].Message != "999" {
+			t.Errorf("%s: %d events are kept, %v", id, len(events), err)
+		}
+	}
+}
+
 // TestWatch checks that a change wakes, and that reading after watching misses nothing.
 func TestWatch(t *testing.T) {
 	s := open(t, t.TempDir(), store.Options{})

@@ -152,19 +152,6 @@ func call(r *request) (err error) {
 	return r.fn(r.tx)
 }
 
-// insert runs an INSERT and returns the number of the new row.
-func (tx *Tx) insert(text string, args ...any) (int64, error) {
-	st, err := tx.stmts.get(tx.ctx, text)
-	if err != nil {
-		return 0, err
-	}
-	res, err := st.ExecContext(tx.ctx, args...)
-	if err != nil {
-		return 0, err
-	}
-	return res.LastInsertId()
-}
-
 func (tx *Tx) exec(text string, args ...any) (int64, error) {
 	st, err := tx.stmts.get(tx.ctx, text)
 	if err != nil {
