@@ -20,11 +20,12 @@ const (
 	// the end was checked. Larger payloads take AES-CTR and a digest.
 	MaxGCMPayload = 16 << 20
 
-	aeadIVSize     = 12
-	gcmLooseIVSize = 16 // seen in examples of suit-firmware-encryption's tools; accepted, never made
-	aeadTagSize    = 16
-	streamBuffer   = 256 << 10
-	contextEncrypt = "Encrypt"
+	aeadIVSize      = 12
+	gcmLooseIVSize  = 16 // seen in examples of suit-firmware-encryption's tools; accepted, never made
+	aeadTagSize     = 16
+	streamBuffer    = 256 << 10
+	contextEncrypt  = "Encrypt"
+	contextEncrypt0 = "Encrypt0"
 )
 
 // ContentCipher turns one payload into ciphertext, or back. It is made by NewEncrypter or OpenInfo.
@@ -60,8 +61,9 @@ type content struct {
 	sealing atomic.Bool // may still encrypt
 }
 
-// newContent makes the cipher of alg. protected is the content's protected header as received.
-func newContent(alg Algorithm, key, iv, protected []byte) (ContentCipher, *content, error) {
+// newContent makes the cipher of alg. protected is the content's protected header as received, context the first member of the
+// Enc_structure.
+func newContent(alg Algorithm, key, iv, protected []byte, context string) (ContentCipher, *content, error) {
 	size, aead, err := contentKeySize(alg)
 	if err != nil {
 		return nil, nil, err
@@ -83,7 +85,7 @@ func newContent(alg Algorithm, key, iv, protected []byte) (ContentCipher, *conte
 		return nil, nil, malformedf("IV of %d bytes for %v", len(iv), alg)
 	}
 	// Enc_structure of RFC 9052 section 5.3, without external data.
-	c.aad = wire.AppendText(wire.AppendArray(nil, 3), contextEncrypt)
+	c.aad = wire.AppendText(wire.AppendArray(nil, 3), context)
 	c.aad = wire.AppendBytes(wire.AppendBytes(c.aad, protected), nil)
 	a, err := newAEAD(alg, key, len(iv))
 	if err != nil {

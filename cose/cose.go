@@ -4,7 +4,8 @@
 //
 // It covers what those protocols use and general COSE libraries lack: the fully specified algorithms ESP256 and Ed25519
 // (RFC 9864), enforcement of crit (RFC 9052 section 3.1), COSE_Sign with several signers, keys named by their thumbprint
-// (RFC 9679), and COSE_Encrypt with ECDH-ES+A128KW or A128KW as suit-firmware-encryption profiles it.
+// (RFC 9679), COSE_Encrypt with ECDH-ES+A128KW (P-256 or X25519) or AES key wrap as suit-firmware-encryption profiles it, and
+// COSE_Encrypt0 under a key that both sides have.
 //
 // # Signatures
 //
@@ -23,6 +24,10 @@
 // encryption-info), and a ContentCipher that turns plaintext into the detached ciphertext. OpenInfo is the reverse. AES-CTR
 // streams payloads of any size but authenticates nothing: the caller checks a digest, as suit-firmware-encryption demands.
 // AES-GCM authenticates, so nothing may be released before the last byte was read; its payloads are bounded and buffered.
+//
+// HSS-LMS (-46) is not offered: no maintained Go implementation verifies it, and this package writes no signature scheme
+// of its own. A message signed with it is ErrUnsupported, which names the algorithm; so the profile
+// suit-sha256-hsslms-a256kw-a256ctr is the only one of suit-mti that cannot be used, though its key wrap and its cipher can.
 //
 // # CBOR
 //

@@ -101,7 +101,7 @@ func newSealed(rand io.Reader, alg Algorithm, r Recipient, context string) (*sea
 	if s.recipient, err = wrapFor(rand, nil, r, cek, context); err != nil {
 		return nil, err
 	}
-	c, state, err := newContent(alg, cek, s.iv, s.protected)
+	c, state, err := newContent(alg, cek, s.iv, s.protected, contextEncrypt)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +162,7 @@ func open(data []byte, keys Recipients, context string) (ContentCipher, []byte, 
 	if err != nil {
 		return nil, nil, err
 	}
-	c, _, err := newContent(alg, cek, h.iv, h.protected)
+	c, _, err := newContent(alg, cek, h.iv, h.protected, contextEncrypt)
 	return c, ciphertext, err
 }
 

@@ -32,6 +32,9 @@ func receivers(t testing.TB) []receiver {
 		{"ECDH", cose.Recipient{Key: mustKey(t, priv.PublicKey())}, cose.KeyRing{Keys: []*ecdh.PrivateKey{fixedECDH(t, "other"), priv}}},
 		{"ECDH under another kid", cose.Recipient{Key: mustKey(t, priv.PublicKey()), KID: []byte("x")}, cose.KeyRing{Keys: []*ecdh.PrivateKey{fixedECDH(t, "other"), priv}}},
 		{"KEK", cose.Recipient{KEK: kek}, cose.KeyRing{KEKs: []cose.NamedKEK{{KEK: make([]byte, 16)}, {KEK: kek}}}},
+		{"X25519", cose.Recipient{Key: mustKey(t, fixedX25519(t, "receiver").PublicKey())}, cose.KeyRing{Keys: []*ecdh.PrivateKey{fixedX25519(t, "other"), priv, fixedX25519(t, "receiver")}}},
+		{"KEK of 24 bytes", cose.Recipient{KEK: make([]byte, 24)}, cose.KeyRing{KEKs: []cose.NamedKEK{{KEK: kek}, {KEK: make([]byte, 24)}}}},
+		{"KEK of 32 bytes", cose.Recipient{KEK: make([]byte, 32)}, cose.KeyRing{KEKs: []cose.NamedKEK{{KEK: kek}, {KEK: make([]byte, 32)}}}},
 		{"KEK with kid", cose.Recipient{KEK: kek, KID: []byte("k")}, cose.KeyRing{KEKs: []cose.NamedKEK{{KEK: make([]byte, 16)}, {KID: []byte("k"), KEK: kek}}}},
 	}
 }
@@ -122,7 +125,7 @@ func TestWrongReceiver(t *testing.T) {
 		"both":      {Key: rc.to.Key, KEK: make([]byte, 16)},
 		"Ed25519":   {Key: fixedSigner(t, cose.AlgEd25519, "a").Key()},
 		"KEK of 17": {KEK: make([]byte, 17)},
-		"KEK of 32": {KEK: make([]byte, 32)},
+		"KEK of 33": {KEK: make([]byte, 33)},
 	} {
 		if _, _, err := cose.NewEncrypter(rand.Reader, cose.AlgA128CTR, to, ""); !errors.Is(err, cose.ErrUnsupported) {
 			t.Errorf("%s: got %v", name, err)

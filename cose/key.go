@@ -29,22 +29,24 @@ const (
 	ktyEC2 = 2
 
 	crvP256    = 1
+	crvX25519  = 4
 	crvEd25519 = 6
 
-	coordinateSize = 32 // of P-256, and the size of an Ed25519 key
+	coordinateSize = 32 // of P-256, and the size of an Ed25519 or X25519 key
 	maxKeySize     = 1024
 )
 
-// Key is a public COSE_Key: EC2 on P-256, or OKP on Ed25519. A Key does not change once it was made.
+// Key is a public COSE_Key: EC2 on P-256, or OKP on Ed25519 or, for key agreement only, on X25519. A Key does not change once it was made.
 type Key struct {
 	kty   int64
+	crv   int64
 	alg   Algorithm // 0 where the key names none
 	x, y  []byte    // y only for EC2
 	pub   crypto.PublicKey
 	thumb [32]byte
 }
 
-// NewKey makes a Key of an *ecdsa.PublicKey or *ecdh.PublicKey on P-256, or of an ed25519.PublicKey.
+// NewKey makes a Key of an *ecdsa.PublicKey on P-256, an *ecdh.PublicKey on P-256 or X25519, or an ed25519.PublicKey.
 func NewKey(pub crypto.PublicKey) (*Key, error) {
 	switch p := pub.(type) {
 	case *ecdsa.PublicKey:
@@ -57,12 +59,14 @@ func NewKey(pub crypto.PublicKey) (*Key, error) {
 		}
 		return newEC2(point, 0)
 	case *ecdh.PublicKey:
-		if p == nil || p.Curve() != ecdh.P256() {
-			break
+		switch {
+		case p != nil && p.Curve() == ecdh.P256():
+			return newEC2(p.Bytes(), 0)
+		case p != nil && p.Curve() == ecdh.X25519():
+			return newOKP(crvX25519, p.Bytes(), 0)
 		}
-		return newEC2(p.Bytes(), 0)
 	case ed25519.PublicKey:
-		return newOKP(p, 0)
+		return newOKP(crvEd25519, p, 0)
 	}
 	return nil, fmt.Errorf("%w: public key of type %T or its curve", ErrUnsupported, pub)
 }
@@ -74,17 +78,24 @@ func newEC2(point []byte, alg Algorithm) (*Key, error) {
 		return nil, malformed(err)
 	}
 	point = bytes.Clone(point)
-	k := &Key{kty: ktyEC2, alg: alg, x: point[1 : 1+coordinateSize], y: point[1+coordinateSize:], pub: pub}
+	k := &Key{kty: ktyEC2, crv: crvP256, alg: alg, x: point[1 : 1+coordinateSize], y: point[1+coordinateSize:], pub: pub}
 	k.thumb = sha256.Sum256(k.encode(0))
 	return k, nil
 }
 
-func newOKP(x []byte, alg Algorithm) (*Key, error) {
+func newOKP(crv int64, x []byte, alg Algorithm) (*Key, error) {
 	if len(x) != ed25519.PublicKeySize {
-		return nil, malformedf("Ed25519 key of %d bytes", len(x))
+		return nil, malformedf("OKP key of %d bytes", len(x))
 	}
 	x = bytes.Clone(x)
-	k := &Key{kty: ktyOKP, alg: alg, x: x, pub: ed25519.PublicKey(x)}
+	k := &Key{kty: ktyOKP, crv: crv, alg: alg, x: x, pub: ed25519.PublicKey(x)}
+	if crv == crvX25519 {
+		pub, err := ecdh.X25519().NewPublicKey(x)
+		if err != nil {
+			return nil, malformed(err)
+		}
+		k.pub = pub
+	}
 	k.thumb = sha256.Sum256(k.encode(0))
 	return k, nil
 }
@@ -154,11 +165,11 @@ func readKey(r *wire.Reader) (raw rawKey, err error) {
 
 func (raw rawKey) key() (*Key, error) {
 	switch {
-	case raw.kty == ktyOKP && raw.crv == crvEd25519:
+	case raw.kty == ktyOKP && (raw.crv == crvEd25519 || raw.crv == crvX25519):
 		if raw.y != nil || raw.yBit != 0 {
 			return nil, malformedf("y coordinate in an OKP key")
 		}
-		return newOKP(raw.x, Algorithm(raw.alg))
+		return newOKP(raw.crv, raw.x, Algorithm(raw.alg))
 	case raw.kty == ktyEC2 && raw.crv == crvP256:
 		return raw.ec2()
 	}
@@ -185,9 +196,9 @@ func (raw rawKey) ec2() (*Key, error) {
 
 // encode writes the required members, which RFC 9679 section 4 hashes, and alg where it is not 0, in deterministic order.
 func (k *Key) encode(alg Algorithm) []byte {
-	n, crv := 4, int64(crvP256)
+	n := 4
 	if k.kty == ktyOKP {
-		n, crv = 3, crvEd25519
+		n = 3
 	}
 	if alg != 0 {
 		n++
@@ -197,7 +208,7 @@ func (k *Key) encode(alg Algorithm) []byte {
 	if alg != 0 {
 		b = wire.AppendInt(wire.AppendInt(b, keyLabelAlg), int64(alg))
 	}
-	b = wire.AppendInt(wire.AppendInt(b, keyLabelCrv), crv)
+	b = wire.AppendInt(wire.AppendInt(b, keyLabelCrv), k.crv)
 	b = wire.AppendBytes(wire.AppendInt(b, keyLabelX), k.x)
 	if k.kty == ktyEC2 {
 		b = wire.AppendBytes(wire.AppendInt(b, keyLabelY), k.y)
@@ -211,20 +222,19 @@ func (k *Key) fits(alg Algorithm) bool {
 	if k.alg != 0 && k.alg.specific() != alg {
 		return false
 	}
-	if k.kty == ktyOKP {
+	switch k.crv {
+	case crvEd25519:
 		return alg == AlgEd25519
+	case crvP256:
+		return alg == AlgESP256 || alg.agreement()
 	}
-	switch alg {
-	case AlgESP256, AlgECDHESA128KW, -25, -26, -27, -28, -30, -31, -32, -33, -34: // ECDSA, and all of RFC 9053's ECDH
-		return true
-	}
-	return false
+	return alg.agreement()
 }
 
 // Marshal gives the deterministic encoding of the public members, with alg where the key has one.
 func (k *Key) Marshal() []byte { return k.encode(k.alg) }
 
-// Public gives the key as an *ecdsa.PublicKey or an ed25519.PublicKey.
+// Public gives the key as an *ecdsa.PublicKey, an ed25519.PublicKey or, on X25519, an *ecdh.PublicKey.
 func (k *Key) Public() crypto.PublicKey { return k.pub }
 
 // ECDSA gives the key for ECDSA, where it is one on P-256.
@@ -235,19 +245,24 @@ func (k *Key) ECDSA() (*ecdsa.PublicKey, bool) {
 
 // ECDH gives the key for key agreement; an Ed25519 key cannot do that.
 func (k *Key) ECDH() (*ecdh.PublicKey, error) {
-	p, ok := k.pub.(*ecdsa.PublicKey)
-	if !ok {
-		return nil, fmt.Errorf("%w: key agreement with an Ed25519 key", ErrUnsupported)
+	switch p := k.pub.(type) {
+	case *ecdsa.PublicKey:
+		return p.ECDH()
+	case *ecdh.PublicKey:
+		return p, nil
 	}
-	return p.ECDH()
+	return nil, fmt.Errorf("%w: key agreement with an Ed25519 key", ErrUnsupported)
 }
 
-// SignatureAlgorithm is the fully specified algorithm that this key verifies.
+// SignatureAlgorithm is the fully specified algorithm that this key verifies; 0 for a key that verifies nothing (X25519).
 func (k *Key) SignatureAlgorithm() Algorithm {
-	if k.kty == ktyOKP {
+	switch k.crv {
+	case crvEd25519:
 		return AlgEd25519
+	case crvP256:
+		return AlgESP256
 	}
-	return AlgESP256
+	return 0
 }
 
 // Thumbprint is the COSE Key Thumbprint with SHA-256 (RFC 9679).

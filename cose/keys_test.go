@@ -63,6 +63,16 @@ func fixedECDH(t testing.TB, name string) *ecdh.PrivateKey {
 	return priv
 }
 
+func fixedX25519(t testing.TB, name string) *ecdh.PrivateKey {
+	t.Helper()
+	seed := sha256.Sum256([]byte("test key " + name))
+	priv, err := ecdh.X25519().NewPrivateKey(seed[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return priv
+}
+
 func keysOf(ss ...cose.Signer) []*cose.Key {
 	keys := make([]*cose.Key, len(ss))
 	for i, s := range ss {

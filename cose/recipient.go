@@ -16,8 +16,8 @@ import (
 
 // Recipient is who shall be able to decrypt: exactly one of Key and KEK is set.
 type Recipient struct {
-	Key *Key   // P-256, for ECDH-ES+A128KW
-	KEK []byte // 16 bytes, for A128KW
+	Key *Key   // P-256 or X25519, for ECDH-ES+A128KW
+	KEK []byte // 16, 24 or 32 bytes, for A128KW, A192KW or A256KW
 	KID []byte // nil: the thumbprint of Key, or no kid with a KEK
 }
 
@@ -29,7 +29,7 @@ type Recipients interface {
 }
 
 const (
-	kekSize       = 16
+	kekSize       = 16 // of a derived KEK
 	maxRecipients = 16
 	maxWrapped    = 64 // a content key is never longer
 )
@@ -45,13 +45,26 @@ func wrapFor(rand io.Reader, b []byte, r Recipient, cek []byte, context string) 
 	switch {
 	case r.Key != nil && r.KEK == nil:
 		return wrapECDH(rand, b, r, cek, context)
-	case r.Key == nil && len(r.KEK) == kekSize:
+	case r.Key == nil && wrapAlg(r.KEK) != 0:
 		return wrapKEK(b, r, cek)
 	}
-	return nil, fmt.Errorf("%w: a recipient needs a P-256 key or a KEK of %d bytes", ErrUnsupported, kekSize)
+	return nil, fmt.Errorf("%w: a recipient needs a P-256 or X25519 key, or a KEK of 16, 24 or 32 bytes", ErrUnsupported)
 }
 
-// wrapKEK emits the A128KW recipient: its header is unprotected throughout (RFC 9053 section 6.2.1).
+// wrapAlg is the AES key wrap for a KEK of this size, or 0.
+func wrapAlg(kek []byte) Algorithm {
+	switch len(kek) {
+	case 16:
+		return AlgA128KW
+	case 24:
+		return AlgA192KW
+	case 32:
+		return AlgA256KW
+	}
+	return 0
+}
+
+// wrapKEK emits the AES key wrap recipient: its header is unprotected throughout (RFC 9053 section 6.2.1).
 func wrapKEK(b []byte, r Recipient, cek []byte) ([]byte, error) {
 	wrapped, err := wrapKey(r.KEK, cek)
 	if err != nil {
@@ -62,7 +75,7 @@ func wrapKEK(b []byte, r Recipient, cek []byte) ([]byte, error) {
 		n = 2
 	}
 	b = wire.AppendBytes(wire.AppendArray(b, 3), nil)
-	b = wire.AppendInt(wire.AppendUint(wire.AppendMap(b, n), labelAlg), int64(AlgA128KW))
+	b = wire.AppendInt(wire.AppendUint(wire.AppendMap(b, n), labelAlg), int64(wrapAlg(r.KEK)))
 	if r.KID != nil {
 		b = wire.AppendBytes(wire.AppendUint(b, labelKID), r.KID)
 	}
@@ -75,7 +88,7 @@ func wrapECDH(rand io.Reader, b []byte, r Recipient, cek []byte, context string)
 	if err != nil {
 		return nil, err
 	}
-	ephemeral, err := ecdh.P256().GenerateKey(rand)
+	ephemeral, err := pub.Curve().GenerateKey(rand)
 	if err != nil {
 		return nil, fmt.Errorf("making an ephemeral key: %w", err)
 	}
@@ -102,7 +115,7 @@ func wrapECDH(rand io.Reader, b []byte, r Recipient, cek []byte, context string)
 	return wire.AppendBytes(b, wrapped), nil
 }
 
-// deriveKEK is the key agreement of RFC 9053 section 6.3.1: HKDF-SHA-256 over the shared x-coordinate, with a
+// deriveKEK is the key agreement of RFC 9053 section 6.3.1: HKDF-SHA-256 over the shared secret, with a
 // COSE_KDF_Context that names the context.
 func deriveKEK(priv *ecdh.PrivateKey, pub *ecdh.PublicKey, salt, protected []byte, context string) ([]byte, error) {
 	shared, err := priv.ECDH(pub)
@@ -187,11 +200,11 @@ func (r recipient) unwrap(keys Recipients, kid []byte, context string) ([]byte, 
 	switch {
 	case h.hasAlg && h.alg == AlgECDHESA128KW:
 		return r.unwrapECDH(keys.ECDH(kid), context)
-	case !h.hasAlg && h.hasUnprot && h.unprotAlg == AlgA128KW:
+	case !h.hasAlg && h.hasUnprot && (h.unprotAlg == AlgA128KW || h.unprotAlg == AlgA192KW || h.unprotAlg == AlgA256KW):
 		if !h.empty {
-			return nil, malformedf("protected header of an A128KW recipient is not empty") // RFC 9053 section 6.2.1
+			return nil, malformedf("protected header of a key wrap recipient is not empty") // RFC 9053 section 6.2.1
 		}
-		return r.unwrapKEK(keys.KEK(kid))
+		return r.unwrapKEK(h.unprotAlg, keys.KEK(kid))
 	case h.hasAlg:
 		return nil, fmt.Errorf("%w: %v for a recipient", ErrUnsupported, h.alg)
 	case h.hasUnprot:
@@ -234,10 +247,10 @@ func (r recipient) unwrapECDH(keys []*ecdh.PrivateKey, context string) ([]byte, 
 	return nil, err
 }
 
-func (r recipient) unwrapKEK(keys [][]byte) ([]byte, error) {
+func (r recipient) unwrapKEK(alg Algorithm, keys [][]byte) ([]byte, error) {
 	err := fmt.Errorf("%w: recipient %x", ErrNoKey, r.header.kid)
 	for _, kek := range keys {
-		if len(kek) != kekSize {
+		if wrapAlg(kek) != alg {
 			continue
 		}
 		cek, uerr := unwrapKey(kek, r.wrapped)
