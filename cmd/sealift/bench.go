@@ -43,6 +43,7 @@ type benchRow struct {
 	P50         float64 `json:"p50_ms"`
 	P99         float64 `json:"p99_ms"`
 	ServerCPU   float64 `json:"server_cpu_ms_per_session,omitempty"` // 0: this system does not tell
+	ClientCPU   float64 `json:"client_cpu_ms_per_session,omitempty"` // of the played Agents, their Broker's HTTP included
 	First       float64 `json:"first_tenth_per_second"`
 	Last        float64 `json:"last_tenth_per_second"`
 	Flatness    float64 `json:"last_by_first"` // last tenth / first tenth of the sessions; 1: history costs nothing
@@ -89,11 +90,11 @@ func (a *app) benchSession(ctx context.Context, f benchFlags) error {
 	}
 	return a.print(out, func(w io.Writer) {
 		fmt.Fprintf(w, "TEEP sessions of admitted Agents, 3 POSTs each, durable store; hardware %s\n", evidence.EmulatedMark)
-		fmt.Fprintf(w, "%5s %9s %11s %8s %8s %11s %11s %11s %6s %8s %8s\n", "conc", "sessions", "sessions/s", "p50 ms", "p99 ms",
-			"server CPU", "first 10%/s", "last 10%/s", "flat", "RSS MiB", "db MiB")
+		fmt.Fprintf(w, "%5s %9s %11s %8s %8s %11s %11s %11s %11s %6s %8s %8s\n", "conc", "sessions", "sessions/s", "p50 ms", "p99 ms",
+			"server CPU", "client CPU", "first 10%/s", "last 10%/s", "flat", "RSS MiB", "db MiB")
 		for _, r := range out.Rows {
-			fmt.Fprintf(w, "%5d %9d %11.0f %8.2f %8.2f %8.3f ms %11.0f %11.0f %6.2f %8.0f %8.1f\n", r.Concurrency, r.Sessions, r.PerSecond,
-				r.P50, r.P99, r.ServerCPU, r.First, r.Last, r.Flatness, r.ServerRSS, r.Database)
+			fmt.Fprintf(w, "%5d %9d %11.0f %8.2f %8.2f %8.3f ms %8.3f ms %11.0f %11.0f %6.2f %8.0f %8.1f\n", r.Concurrency, r.Sessions, r.PerSecond,
+				r.P50, r.P99, r.ServerCPU, r.ClientCPU, r.First, r.Last, r.Flatness, r.ServerRSS, r.Database)
 		}
 	})
 }
@@ -119,6 +120,7 @@ func (a *app) benchRun(ctx context.Context, n, concurrency int) (_ *benchRow, er
 	}
 	a.say("bench: %d sessions, %d at a time", n, concurrency)
 	before, _ := processCPU(b.cmd.Process.Pid)
+	own, _ := processCPU(os.Getpid())
 	begun := time.Now()
 	took, done, err := runSessions(ctx, fleet.Agents, n)
 	if err != nil {
@@ -126,10 +128,11 @@ func (a *app) benchRun(ctx context.Context, n, concurrency int) (_ *benchRow, er
 	}
 	elapsed := time.Since(begun)
 	after, known := processCPU(b.cmd.Process.Pid)
+	ownAfter, _ := processCPU(os.Getpid())
 	row := summarize(took, done, begun, elapsed)
 	row.Concurrency = concurrency
 	if known {
-		row.ServerCPU = milliseconds(after-before) / float64(n)
+		row.ServerCPU, row.ClientCPU = milliseconds(after-before)/float64(n), milliseconds(ownAfter-own)/float64(n)
 		row.ServerRSS = processRSS(b.cmd.Process.Pid)
 	}
 	for _, name := range []string{"moc.db", "moc.db-wal"} {
