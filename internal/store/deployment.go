@@ -11,7 +11,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"time"
 
 	"sealift/cose"
@@ -397,55 +396,4 @@ func loadPackages(d *Deployment, rows rowsFunc) error {
 func (d *Deployment) SetWanted(p *Package) {
 	d.Packages = append(slices.DeleteFunc(slices.Clone(d.Packages), func(r mocapi.PackageRef) bool { return r.Role == p.Role }), p.PackageRef)
 	d.Wanted[p.Role] = p
-}
-
-// maxCached bounds the cache.
-const maxCached = 4096
-
-// cache holds decoded deployments; it is filled by writes and by reads that no write has overtaken.
-type cache struct {
-	mu    sync.RWMutex
-	epoch uint64
-	byID  map[string]*Deployment
-}
-
-func (c *cache) get(id string) *Deployment {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return c.byID[id]
-}
-
-func (c *cache) now() uint64 {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return c.epoch
-}
-
-func (c *cache) put(d *Deployment) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.epoch++
-	c.set(d)
-}
-
-func (c *cache) fill(d *Deployment, epoch uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.epoch == epoch {
-		c.set(d)
-	}
-}
-
-func (c *cache) set(d *Deployment) {
-	if c.byID == nil || len(c.byID) >= maxCached {
-		c.byID = map[string]*Deployment{}
-	}
-	c.byID[d.ID] = d
-}
-
-func (c *cache) drop(id string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.epoch++
-	delete(c.byID, id)
 }
