@@ -120,8 +120,9 @@ func (p *Processor) Capabilities() *report.Capabilities {
 		}
 	}
 	algs := []cose.Algorithm{
-		cose.AlgSHA256, cose.AlgESP256, cose.AlgEd25519, cose.AlgHMAC256, cose.AlgECDHESA128KW, cose.AlgA128KW, cose.AlgA128GCM,
-		cose.AlgA128CTR,
+		cose.AlgSHA256, suit.AlgSHA384, suit.AlgSHA512, suit.AlgSHAKE128, suit.AlgSHAKE256, cose.AlgESP256, cose.AlgEd25519,
+		cose.AlgHMAC256, cose.AlgECDHESA128KW, cose.AlgA128KW, cose.AlgA192KW, cose.AlgA256KW, cose.AlgA128GCM, cose.AlgA256GCM,
+		cose.AlgChaCha20Poly1305, cose.AlgA128CTR, cose.AlgA256CTR,
 	}
 	for _, alg := range algs {
 		c.Algorithms = append(c.Algorithms, int64(alg))

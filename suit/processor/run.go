@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 
+	"sealift/cose"
 	"sealift/suit"
 	"sealift/suit/report"
 )
@@ -201,6 +202,9 @@ func (m *machine) authenticate(envelope []byte) (*suit.Envelope, *suit.Verified,
 }
 
 func verifyReason(err error) report.Reason {
+	if errors.Is(err, cose.ErrUnsupported) {
+		return report.ReasonAlgUnsupported // nobody can say whether the signature is good
+	}
 	for _, sentinel := range []error{suit.ErrUnsigned, suit.ErrUnauthorised, suit.ErrBadSignature, suit.ErrDigest} {
 		if errors.Is(err, sentinel) {
 			return report.ReasonUnauthorised
