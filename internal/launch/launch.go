@@ -39,7 +39,8 @@ const (
 	EnvPD     = "SEALIFT_PD"     // TA: the directory with the released data
 	EnvAttest = "SEALIFT_ATTEST" // TA: the Unix socket that gives Evidence for a nonce
 	EnvTA     = "SEALIFT_TA"     // UA: the Unix socket that reaches the TA
-	EnvPort   = "SEALIFT_PORT"   // UA: address of the first published port; SEALIFT_PORT_NAME for a named one
+	EnvPort   = "SEALIFT_PORT"   // UA: number of its first published port; SEALIFT_PORT_NAME for a named one
+	EnvHost   = "SEALIFT_HOST"   // UA: address on which the device publishes ports
 )
 
 // Bounds on a Spec, checked by Validate.
@@ -157,7 +158,7 @@ func (s Spec) validatePorts() (errs []error) {
 }
 
 // Expand replaces each ${NAME} in args whose NAME is a key of vars. Others stay as they are, since a program may have its own
-// use for them. The names are PD, LISTEN and ATTEST for a TA; TA, PORT (the first port) and PORT_NAME (upper case, - as _) for a UA.
+// use for them. The names are PD, LISTEN and ATTEST for a TA; TA, HOST, PORT (the first port) and PORT_NAME (upper case, - as _) for a UA.
 // Values are not expanded again.
 func Expand(args []string, vars map[string]string) []string {
 	pairs := make([]string, 0, 2*len(vars))
