@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,7 +47,9 @@ type benchRow struct {
 	ClientCPU   float64 `json:"client_cpu_ms_per_session,omitempty"` // of the played Agents, their Broker's HTTP included
 	First       float64 `json:"first_tenth_per_second"`
 	Last        float64 `json:"last_tenth_per_second"`
-	Flatness    float64 `json:"last_by_first"` // last tenth / first tenth of the sessions; 1: history costs nothing
+	Flatness    float64 `json:"last_by_first"`                       // last tenth / first tenth of the sessions; 1: history costs nothing
+	FirstCPU    float64 `json:"first_tenth_server_cpu_ms,omitempty"` // per session; says more than the rates where others use the machine
+	LastCPU     float64 `json:"last_tenth_server_cpu_ms,omitempty"`
 	ServerRSS   float64 `json:"server_rss_mib,omitempty"`
 	Database    float64 `json:"database_mib"` // with its journal, at the end
 }
@@ -90,11 +93,11 @@ func (a *app) benchSession(ctx context.Context, f benchFlags) error {
 	}
 	return a.print(out, func(w io.Writer) {
 		fmt.Fprintf(w, "TEEP sessions of admitted Agents, 3 POSTs each, durable store; hardware %s\n", evidence.EmulatedMark)
-		fmt.Fprintf(w, "%5s %9s %11s %8s %8s %11s %11s %11s %11s %6s %8s %8s\n", "conc", "sessions", "sessions/s", "p50 ms", "p99 ms",
-			"server CPU", "client CPU", "first 10%/s", "last 10%/s", "flat", "RSS MiB", "db MiB")
+		fmt.Fprintf(w, "%5s %9s %11s %7s %7s %11s %11s %14s %13s %11s %10s %8s %7s\n", "conc", "sessions", "sessions/s", "p50 ms", "p99 ms",
+			"server CPU", "client CPU", "CPU first 10%", "CPU last 10%", "first 10%/s", "last 10%/s", "RSS MiB", "db MiB")
 		for _, r := range out.Rows {
-			fmt.Fprintf(w, "%5d %9d %11.0f %8.2f %8.2f %8.3f ms %8.3f ms %11.0f %11.0f %6.2f %8.0f %8.1f\n", r.Concurrency, r.Sessions, r.PerSecond,
-				r.P50, r.P99, r.ServerCPU, r.ClientCPU, r.First, r.Last, r.Flatness, r.ServerRSS, r.Database)
+			fmt.Fprintf(w, "%5d %9d %11.0f %7.2f %7.2f %8.3f ms %8.3f ms %11.3f ms %10.3f ms %11.0f %10.0f %8.0f %7.1f\n", r.Concurrency,
+				r.Sessions, r.PerSecond, r.P50, r.P99, r.ServerCPU, r.ClientCPU, r.FirstCPU, r.LastCPU, r.First, r.Last, r.ServerRSS, r.Database)
 		}
 	})
 }
@@ -122,7 +125,12 @@ func (a *app) benchRun(ctx context.Context, n, concurrency int) (_ *benchRow, er
 	before, _ := processCPU(b.cmd.Process.Pid)
 	own, _ := processCPU(os.Getpid())
 	begun := time.Now()
-	took, done, err := runSessions(ctx, fleet.Agents, n)
+	marks := map[int]time.Duration{n / 10: 0, n - n/10: 0} // server's CPU time when so many sessions were done
+	took, done, err := runSessions(ctx, fleet.Agents, n, func(sessions int) {
+		if _, wanted := marks[sessions]; wanted {
+			marks[sessions], _ = processCPU(b.cmd.Process.Pid)
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -133,6 +141,8 @@ func (a *app) benchRun(ctx context.Context, n, concurrency int) (_ *benchRow, er
 	row.Concurrency = concurrency
 	if known {
 		row.ServerCPU, row.ClientCPU = milliseconds(after-before)/float64(n), milliseconds(ownAfter-own)/float64(n)
+		row.FirstCPU = milliseconds(marks[n/10]-before) / float64(n/10)
+		row.LastCPU = milliseconds(after-marks[n-n/10]) / float64(n/10)
 		row.ServerRSS = processRSS(b.cmd.Process.Pid)
 	}
 	for _, name := range []string{"moc.db", "moc.db-wal"} {
@@ -143,14 +153,20 @@ func (a *app) benchRun(ctx context.Context, n, concurrency int) (_ *benchRow, er
 	return row, nil
 }
 
-// runSessions runs n sessions, as many at a time as there are Agents, and returns how long each took and when it ended.
-func runSessions(ctx context.Context, agents []*load.Agent, n int) (took []time.Duration, done []time.Time, err error) {
+// runSessions runs n sessions, as many at a time as there are Agents, and returns how long each took and when it ended. It calls
+// each with the number of sessions done, one call at a time.
+func runSessions(ctx context.Context, agents []*load.Agent, n int, each func(int)) (took []time.Duration, done []time.Time, err error) {
 	took, done = make([]time.Duration, n), make([]time.Time, n)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var next atomic.Int64
+	var mu sync.Mutex
+	all := 0
 	var wg sync.WaitGroup
-	client := &teephttp.Client{}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = len(agents) // a device keeps its connection
+	defer transport.CloseIdleConnections()
+	client := &teephttp.Client{HTTP: &http.Client{Transport: transport}}
 	for _, agent := range agents {
 		wg.Go(func() {
 			for ctx.Err() == nil {
@@ -169,6 +185,10 @@ func runSessions(ctx context.Context, agents []*load.Agent, n int) (took []time.
 					return
 				}
 				done[i], took[i] = time.Now(), time.Since(begun)
+				mu.Lock()
+				all++
+				each(all)
+				mu.Unlock()
 			}
 		})
 	}
