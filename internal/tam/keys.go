@@ -3,8 +3,13 @@
 package tam
 
 import (
+	"bytes"
 	"crypto"
+	"crypto/ecdh"
+	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,6 +24,35 @@ type Keys struct {
 	Signers  []cose.Signer // of TEEP messages: ESP256 and Ed25519, both mandatory for a TAM (teep-protocol section 8.1)
 	Verifier cose.Signer   // of Attestation Results
 	MAC      []byte        // of tokens and challenges
+	// Decrypt opens Evidence and SUIT Reports that Agents encrypt to this TAM. It signs nothing (teep-protocol section 8.1).
+	Decrypt *ecdh.PrivateKey
+}
+
+// EncKey returns the key that Agents may encrypt to, nil if there is none.
+func (k *Keys) EncKey() (*cose.Key, error) {
+	if k.Decrypt == nil {
+		return nil, nil
+	}
+	return cose.NewKey(k.Decrypt.PublicKey())
+}
+
+// ECDH implements cose.Recipients.
+func (k *Keys) ECDH([]byte) []*ecdh.PrivateKey {
+	if k.Decrypt == nil {
+		return nil
+	}
+	return []*ecdh.PrivateKey{k.Decrypt}
+}
+
+// KEK implements cose.Recipients. There are no shared keys.
+func (k *Keys) KEK([]byte) [][]byte { return nil }
+
+// open decrypts what is a COSE_Encrypt, and returns everything else as it is: encryption is the Agent's choice.
+func (k *Keys) open(data []byte, purpose string) ([]byte, error) {
+	if !bytes.HasPrefix(data, []byte{0xd8, 0x60}) { // tag 96
+		return data, nil
+	}
+	return cose.Decrypt(data, k, purpose)
 }
 
 // Public returns the keys that Agents must know.
@@ -65,6 +99,10 @@ func LoadKeys(dir string) (*Keys, error) {
 		}
 		f.put(signer)
 	}
+	var err error
+	if k.Decrypt, err = loadDecryption(filepath.Join(dir, "tam-ecdh.pem")); err != nil {
+		return nil, err
+	}
 	mac, err := loadOrMake(filepath.Join(dir, "token-mac.key"), func() ([]byte, error) {
 		key := make([]byte, 32)
 		rand.Read(key)
@@ -75,6 +113,34 @@ func LoadKeys(dir string) (*Keys, error) {
 	}
 	k.MAC = mac
 	return k, err
+}
+
+// loadDecryption reads the P-256 key for ECDH. PKCS #8 does not tell ECDH from ECDSA on P-256; the parser answers with the latter.
+func loadDecryption(path string) (*ecdh.PrivateKey, error) {
+	text, err := loadOrMake(path, func() ([]byte, error) {
+		key, err := ecdh.P256().GenerateKey(rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), err
+	})
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, fmt.Errorf("tam: %s: no PEM", filepath.Base(path))
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("tam: %s: %w", filepath.Base(path), err)
+	}
+	p256, ok := key.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("tam: %s: not a P-256 key", filepath.Base(path))
+	}
+	return p256.ECDH()
 }
 
 // loadOrMake reads a file, or makes it so that it is there whole or not at all.

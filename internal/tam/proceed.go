@@ -75,9 +75,13 @@ func (e *Engine) missing(d *store.Deployment) *store.Package {
 }
 
 // outcome checks the reports of a Success or Error: each bears the Update's token (suit-report section 4; teep-protocol section 4.5).
-func outcome(reports [][]byte, token []byte) ([]*report.Report, error) {
+func (e *Engine) outcome(reports [][]byte, token []byte) ([]*report.Report, error) {
 	var out []*report.Report
 	for _, data := range reports {
+		data, err := e.Keys.open(data, cose.ContextSUITReport)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errDropped, err)
+		}
 		r, err := report.Parse(data)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", errDropped, err)
@@ -96,7 +100,7 @@ func (e *Engine) success(ctx context.Context, id string, key *cose.Key, m *teep.
 	if err != nil {
 		return nil, err
 	}
-	reports, err := outcome(m.SUITReports, m.Token)
+	reports, err := e.outcome(m.SUITReports, m.Token)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +204,7 @@ func (e *Engine) failure(ctx context.Context, id string, key *cose.Key, m *teep.
 	if err != nil {
 		return nil, err
 	}
-	reports, err := outcome(m.SUITReports, m.Token)
+	reports, err := e.outcome(m.SUITReports, m.Token)
 	if err != nil {
 		return nil, err
 	}

@@ -56,25 +56,37 @@ func (e *Engine) queryResponse(ctx context.Context, id string, key *cose.Key, m 
 	have := installed(m.TCList)
 	var reply teep.Message
 	_, err = e.Store.Update(ctx, id, func(tx *store.Tx, d *store.Deployment) error {
-		if err := consume(tx, d, a.token, a.expiry); err != nil {
+		if err := e.spend(tx, d, a); err != nil {
 			return err
 		}
 		if d.AgentKey != nil && !sameAgent(d, key) && !a.authentic {
 			return fmt.Errorf("%w: another key than the Agent's, and no hardware vouches for it", errDropped)
 		}
 		if a.result != nil {
-			if err := e.keepEvidence(tx, d, key, &a.opinion); err != nil {
+			if a.bundle != nil {
+				if err := e.keepEvidence(tx, d, key, &a.opinion); err != nil {
+					return err
+				}
+			}
+			if err := e.admit(tx, d, key, a.result, a.authentic); err != nil {
 				return err
 			}
-			if err := e.admit(tx, d, key, a.result); err != nil {
-				return err
-			}
+		}
+		if a.authentic && !a.result.OK() {
+			reply = refusal(a.result)
 		}
 		if !sameAgent(d, key) {
 			return course.Refresh(tx, d) // not admitted: what it says it has is of no interest
 		}
 		course.SetInstalled(d, have)
-		if reply, err = e.proceed(tx, d); err != nil || !d.Private.Deleted.IsZero() || d.Private.Failed {
+		next, err := e.proceed(tx, d)
+		if next != nil {
+			reply = next
+		}
+		if err != nil || !d.Private.Deleted.IsZero() || d.Private.Failed {
+			return err
+		}
+		if reply, err = e.attune(d, a, m, reply); err != nil {
 			return err
 		}
 		if step, missing := course.Unlisted(d); missing {
@@ -84,6 +96,17 @@ func (e *Engine) queryResponse(ctx context.Context, id string, key *cose.Key, m 
 		return nil
 	})
 	return reply, err
+}
+
+// spend uses up the token or challenge; an answer that is fresh by its time has neither.
+func (e *Engine) spend(tx *store.Tx, d *store.Deployment, a *answered) error {
+	if a.token != nil {
+		return consume(tx, d, a.token, a.expiry)
+	}
+	if d.State == mocapi.StateRemoved {
+		return fmt.Errorf("%w: the deployment is removed", errDropped)
+	}
+	return nil
 }
 
 // answeredBy checks that m answers a request that this TAM made for this deployment and Agent.
@@ -97,10 +120,12 @@ func (e *Engine) answeredBy(d *store.Deployment, key *cose.Key, m *teep.QueryRes
 		}
 	} else {
 		// Whether it is an Attestation Result or Evidence, the media type alone decides (section 4.3).
+		read := e.appraise
 		if teep.IsAttestationResult(m.AttestationPayloadFormat) {
-			return nil, fmt.Errorf("%w: an Attestation Result where Evidence was asked for", errDropped)
+			read = e.passport
+			a.token = nil
 		}
-		if err := e.appraise(d, key, m.AttestationPayload, a); err != nil {
+		if err := read(d, key, m.AttestationPayload, a); err != nil {
 			return nil, err
 		}
 		q.DataItems |= teep.ItemAttestation
@@ -114,6 +139,10 @@ func (e *Engine) answeredBy(d *store.Deployment, key *cose.Key, m *teep.QueryRes
 
 // appraise verifies and appraises Evidence over a challenge of ours. Evidence that is not authentic has an opinion too.
 func (e *Engine) appraise(d *store.Deployment, key *cose.Key, payload []byte, a *answered) error {
+	payload, err := e.Keys.open(payload, cose.ContextEAT)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errDropped, err)
+	}
 	bundle, err := evidence.ParseBundle(payload)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errDropped, err)
@@ -126,7 +155,7 @@ func (e *Engine) appraise(d *store.Deployment, key *cose.Key, payload []byte, a 
 	if err != nil {
 		return fmt.Errorf("%w: %w", errDropped, err)
 	}
-	if a.expiry, err = e.check(nonce[:], kindChallenge, d.ID, owner[:]); err != nil {
+	if a.expiry, err = e.checkChallenge(nonce, d.ID, owner); err != nil {
 		return err
 	}
 	a.token = nonce[:]
@@ -149,8 +178,8 @@ func (e *Engine) appraise(d *store.Deployment, key *cose.Key, payload []byte, a 
 }
 
 // namedKey is the key that an Agent says it has, see agentconfig.AgentKeyOption.
-func namedKey(r *teep.QueryResponse) (*cose.Key, error) {
-	for _, o := range r.Extensions {
+func namedKey(options []teep.Option) (*cose.Key, error) {
+	for _, o := range options {
 		if o.Label == agentconfig.AgentKeyOption {
 			return cose.ParseKey(o.Value)
 		}
@@ -159,7 +188,7 @@ func namedKey(r *teep.QueryResponse) (*cose.Key, error) {
 }
 
 // admit decides whether the key is that of the deployment's Agent.
-func (e *Engine) admit(tx *store.Tx, d *store.Deployment, key *cose.Key, r *appraisal.Result) error {
+func (e *Engine) admit(tx *store.Tx, d *store.Deployment, key *cose.Key, r *appraisal.Result, authentic bool) error {
 	if !d.Private.Deleted.IsZero() {
 		return nil
 	}
@@ -169,8 +198,13 @@ func (e *Engine) admit(tx *store.Tx, d *store.Deployment, key *cose.Key, r *appr
 		for _, f := range r.Failed() {
 			claims = append(claims, f.Claim)
 		}
-		course.Fail(d, fault.New(fault.OperatorAppraisal, "step admit: the operator's Verifier refuses the Evidence of the Agent: %s",
-			strings.Join(claims, ", ")).WithDetails(r.Failed()), time.Time{})
+		problem := fault.New(fault.OperatorAppraisal, "step admit: the operator's Verifier refuses the Evidence of the Agent: %s",
+			strings.Join(claims, ", ")).WithDetails(r.Failed())
+		if !authentic { // anybody can send this: it is told, and stops nobody
+			d.Problem = problem
+			return nil
+		}
+		course.Fail(d, problem, time.Time{})
 		return tx.AddEvent(d.ID, "refused", "Evidence refused: %s", strings.Join(claims, ", "))
 	case d.AgentKey == nil:
 		d.AgentKey = key

@@ -42,6 +42,7 @@ type Config struct {
 	Rand      io.Reader        // nil: the system's
 	Log       *slog.Logger     // nil: none
 	Adversary Adversary        // None in production
+	Protocol  Protocol
 }
 
 // Times of the protocol.
@@ -66,6 +67,9 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Store == nil || cfg.Keys == nil || cfg.Policy == nil {
 		return nil, errors.New("tam: store, keys and policy are required")
 	}
+	if err := cfg.Protocol.validate(); err != nil {
+		return nil, err
+	}
 	if cfg.Now == nil {
 		cfg.Now = cfg.Store.Now
 	}
@@ -81,6 +85,9 @@ func New(cfg Config) (*Engine, error) {
 
 // Connect begins a session: a QueryRequest for the deployment. It writes nothing.
 func (e *Engine) Connect(ctx context.Context, hint string) ([]byte, error) {
+	if hint == "" && e.Protocol.Generic {
+		return e.challengeOn(nil, nil, terms{})
+	}
 	d, err := e.deployment(ctx, hint)
 	if err != nil {
 		return nil, err
@@ -105,35 +112,12 @@ func (e *Engine) deployment(ctx context.Context, hint string) (*store.Deployment
 // Evidence; then there is a challenge, otherwise a token (teep-protocol section 4.2).
 func (e *Engine) query(d *store.Deployment) ([]byte, error) {
 	if d.AgentKey == nil || len(d.Private.Asked) > 0 {
-		return e.challenge(d, d.AgentKey)
+		return e.challengeOn(d, d.AgentKey, terms{})
 	}
-	q := newQuery()
-	token := e.mint(kindQuery, d.ID, d.AgentKey.KID(), e.Now().Add(tokenLifetime))
-	q.Token = token[:]
-	return e.sign(d.AgentKey, q)
-}
-
-// challenge makes a QueryRequest for Evidence. When nothing is known of the Agent (nil), it has one signature for each suite
-// (teep-protocol section 8.1).
-func (e *Engine) challenge(d *store.Deployment, agent *cose.Key) ([]byte, error) {
-	q := newQuery()
-	var owner [evidence.NonceSize]byte
-	if len(d.Private.Asked) > 0 {
-		copy(owner[:], d.Private.Asked[0].Nonce)
+	if e.Protocol.ByTime {
+		return e.challengeOn(d, d.AgentKey, terms{byTime: true, freshness: []uint32{teep.FreshnessTimestamp}})
 	}
-	nonce := e.mint(kindChallenge, d.ID, owner[:], e.Now().Add(tokenLifetime))
-	q.Challenge = evidence.MixChallenge(nonce, owner)
-	q.DataItems |= teep.ItemAttestation
-	if agent == nil {
-		return teep.SignAll(e.Rand, e.Keys.Signers, q)
-	}
-	return e.sign(agent, q)
-}
-
-func newQuery() *teep.QueryRequest {
-	return &teep.QueryRequest{
-		CipherSuites: teep.DefaultCipherSuites, SUITProfiles: teep.DefaultSUITProfiles, DataItems: teep.ItemTrustedComponents,
-	}
+	return e.tokenOn(d, d.AgentKey, terms{})
 }
 
 // sign protects a message with the suite of the Agent (teep-protocol section 8.1: the same suite in both directions).
@@ -147,6 +131,12 @@ func (e *Engine) sign(agent *cose.Key, m teep.Message) ([]byte, error) {
 
 // Message answers a message of an Agent. What cannot be believed gets no answer and changes nothing.
 func (e *Engine) Message(ctx context.Context, hint string, msg []byte) ([]byte, error) {
+	if hint == "" && e.Protocol.Generic {
+		var err error
+		if hint, err = e.locate(ctx, msg); err != nil {
+			return nil, err
+		}
+	}
 	d, err := e.deployment(ctx, hint)
 	if err != nil {
 		return nil, err
@@ -154,7 +144,7 @@ func (e *Engine) Message(ctx context.Context, hint string, msg []byte) ([]byte, 
 	v, err := e.authenticate(d, msg)
 	switch {
 	case errors.Is(err, errStranger):
-		return e.challenge(d, nil)
+		return e.challengeOn(d, nil, terms{})
 	case errors.Is(err, errNotYet):
 		return nil, fmt.Errorf("%w: %w", teephttp.ErrUnavailable, err)
 	}
@@ -169,9 +159,19 @@ func (e *Engine) Message(ctx context.Context, hint string, msg []byte) ([]byte, 
 	case *teep.Success:
 		reply, err = e.success(ctx, d.ID, v.Key, m)
 	case *teep.Error:
+		if better, err := e.renegotiate(ctx, d, v.Key, m); better != nil || err != nil && !errors.Is(err, errDropped) {
+			return better, err
+		}
+		if !sameAgent(d, v.Key) {
+			err = fmt.Errorf("%w: an Error of an unknown Agent", errDropped)
+			break
+		}
 		reply, err = e.failure(ctx, d.ID, v.Key, m)
 	default:
 		err = fmt.Errorf("%w: an Agent does not send a %v", errDropped, m.Type())
+	}
+	if errors.Is(err, errStale) {
+		return e.challengeOn(d, v.Key, terms{})
 	}
 	if errors.Is(err, errDropped) {
 		e.Log.Info("a TEEP message was dropped", "deployment", d.ID, "reason", err)
@@ -202,7 +202,7 @@ func (e *Engine) authenticate(d *store.Deployment, msg []byte) (*teep.VerifiedMe
 		return nil, err
 	}
 	if d.AgentKey != nil {
-		v, err := signed.Verify([]*cose.Key{d.AgentKey}, teep.Options{})
+		v, err := signed.Verify([]*cose.Key{d.AgentKey}, e.options())
 		if err == nil || !errors.Is(err, cose.ErrNoKey) {
 			return v, err
 		}
@@ -220,14 +220,23 @@ func (e *Engine) authenticate(d *store.Deployment, msg []byte) (*teep.VerifiedMe
 			return nil, errStranger
 		}
 	}
-	if !ok || r.AttestationPayload == nil {
+	var options []teep.Option
+	switch m := m.(type) {
+	case *teep.QueryResponse:
+		options = m.Extensions
+	case *teep.Error: // an unknown Agent may say what it cannot do; all it gets is another request
+		if m.Token == nil && negotiable(m.Code) {
+			options = m.Extensions
+		}
+	}
+	if ok && r.AttestationPayload == nil || options == nil {
 		return nil, errors.New("tam: a message of an unknown Agent without Evidence")
 	}
-	key, err := namedKey(r)
+	key, err := namedKey(options)
 	if err != nil {
 		return nil, err
 	}
-	return signed.Verify([]*cose.Key{key}, teep.Options{})
+	return signed.Verify([]*cose.Key{key}, e.options())
 }
 
 // consume records that a token was answered; errDropped if it was before.
