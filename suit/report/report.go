@@ -6,8 +6,8 @@
 // A report holds a reference to the manifest (its reference-uri and digest), a nonce of whoever asked, a list of records
 // and system-property-claims, and a result. A [Record] names a command by its manifest, section and byte offset, so that
 // a reader who has the manifest can follow the run; a [SystemProperty] says what a component is afterwards. A report
-// travels authenticated and confidential (suit-report section 5); this package does neither, its caller does: in TEEP
-// the message that carries it is signed.
+// travels authenticated and confidential (suit-report section 5): [Report.Protect] signs and encrypts, [Open] undoes
+// either. A report inside a signed message may go plain.
 package report
 
 import (
