@@ -84,8 +84,12 @@ func (s *Server) insert(tx *store.Tx, d *store.Deployment, w *wish) error {
 		return err
 	}
 	d.Plan = plan.Steps
+	encKey, err := s.keys.EncKey()
+	if err != nil {
+		return err
+	}
 	config := agentconfig.Config{Version: agentconfig.Version, Deployment: d.ID, Hardware: d.Hardware, Instance: d.Instance,
-		TAMKeys: s.keys.Public(), TAMURI: d.TAMURI, Owners: []agentconfig.Owner{{Key: d.OwnerKey, App: d.App}}}
+		TAMKeys: s.keys.Public(), TAMEncKey: encKey, TAMURI: d.TAMURI, Owners: []agentconfig.Owner{{Key: d.OwnerKey, App: d.App}}}
 	if err := config.Validate(); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"sealift/appraisal"
 	"sealift/cose"
 	"sealift/internal/agentconfig"
+	"sealift/teep"
 	"sealift/usecase"
 )
 
@@ -63,6 +64,12 @@ func expectConfig(measured []byte, want configWanted) (appraisal.Expect, *agentc
 	}
 	compare(CodeConfigTAM, "TAM keys in the configuration", keysText(want.tam), keysText(c.TAMKeys), "the keys pinned with the context",
 		"another TAM could drive this Agent; if the operator changed its keys, set the context again")
+	others := otherTAMs(c)
+	if others != noOthers {
+		should.FurtherTAMs, should.TAMRoots, should.Profile = nil, nil, teep.ProfileStrict
+	}
+	compare(CodeConfigTAM, "further TAMs in the configuration", noOthers, others, "one TAM per deployment",
+		"somebody else than the TAM of the context could drive this Agent")
 	got := usecase.Cell{Instance: usecase.Instance(c.Instance), Hardware: usecase.Hardware(c.Hardware)}
 	place := got.String()
 	if !slices.Contains(want.cells, got) {
@@ -72,6 +79,27 @@ func expectConfig(measured []byte, want configWanted) (appraisal.Expect, *agentc
 	compare(CodeConfigPlace, "hardware and instance type in the configuration", place, got.String(), "the package", "")
 	digest := should.Digest()
 	return appraisal.Expect{ConfigDigest: &digest, ConfigSource: "the configuration as this owner expects it", ConfigChecks: findings}, c
+}
+
+// noOthers is what otherTAMs says of a configuration with one TAM.
+const noOthers = "none"
+
+// otherTAMs tells by what else than the listed keys, read strictly, the Agent would let itself be driven.
+func otherTAMs(c *agentconfig.Config) string {
+	var out []string
+	for _, t := range c.FurtherTAMs {
+		out = append(out, t.URI)
+	}
+	if len(c.TAMRoots) > 0 {
+		out = append(out, fmt.Sprintf("whoever has a certificate of %d roots", len(c.TAMRoots)))
+	}
+	if c.Profile != teep.ProfileStrict {
+		out = append(out, fmt.Sprintf("compatibility profile %q", c.Profile))
+	}
+	if len(out) == 0 {
+		return noOthers
+	}
+	return strings.Join(out, ", ")
 }
 
 func sameKeys(a, b []*cose.Key) bool { return keysText(a) == keysText(b) }

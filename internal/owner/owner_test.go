@@ -25,6 +25,7 @@ import (
 	"sealift/internal/owner/home"
 	"sealift/internal/owner/packfile"
 	"sealift/suit"
+	"sealift/teep"
 	"sealift/usecase"
 )
 
@@ -258,6 +259,14 @@ func TestRefused(t *testing.T) {
 		}, owner.CodeConfigOwner},
 		"other TAM": {func(m *fakeMOC) {
 			m.changeConf = func(c *agentconfig.Config) { c.TAMKeys = []*cose.Key{stranger} }
+		}, owner.CodeConfigTAM},
+		"further TAM": {func(m *fakeMOC) {
+			m.changeConf = func(c *agentconfig.Config) {
+				c.FurtherTAMs = []agentconfig.TAM{{URI: "http://other.invalid/", Keys: []*cose.Key{stranger}}}
+			}
+		}, owner.CodeConfigTAM},
+		"lenient Agent": {func(m *fakeMOC) {
+			m.changeConf = func(c *agentconfig.Config) { c.Profile = teep.ProfileDrafts }
 		}, owner.CodeConfigTAM},
 		"other deployment": {func(m *fakeMOC) { m.changeConf = func(c *agentconfig.Config) { c.Deployment = "d-2" } }, owner.CodeConfigDeployment},
 		"other place":      {func(m *fakeMOC) { m.changeConf = func(c *agentconfig.Config) { c.Instance = "container" } }, owner.CodeConfigPlace},
