@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"sealift/cose"
+	"sealift/cose/wire"
 )
 
 // Manifest is a SUIT_Manifest (suit-manifest section 8.4), parsed. It says nothing about who made it; see Verified.
@@ -334,11 +335,18 @@ func decode(item cose.RawMessage, v any) error {
 }
 
 func componentID(item cose.RawMessage) (ComponentID, error) {
-	id := ComponentID{}
-	if major(item) != 4 {
-		return nil, fmt.Errorf("%w: component identifier", ErrMalformed)
+	return readComponentID(wire.NewReader(item))
+}
+
+func readComponentID(r *wire.Reader) (ComponentID, error) {
+	id := make(ComponentID, r.Array())
+	for i := range id {
+		id[i] = r.Bytes()
 	}
-	return id, decode(item, &id)
+	if err := r.Err(); err != nil {
+		return nil, fmt.Errorf("%w: component identifier: %w", ErrMalformed, err)
+	}
+	return id, nil
 }
 
 // wellFormed keeps an item that is not interpreted here, after a check that it is one CBOR item.
