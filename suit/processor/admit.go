@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"sealift/cose"
 	"sealift/suit"
 	"sealift/suit/report"
 )
@@ -30,7 +31,10 @@ func (f *frame) admit() error {
 		return f.refuse(report.ReasonOperationFailed, fmt.Errorf(
 			"%w: the shared sequence checks neither vendor nor class", ErrRule))
 	}
-	return f.prescan()
+	if err := f.prescan(); err != nil {
+		return err
+	}
+	return f.checkAccess()
 }
 
 func (f *frame) refuse(reason report.Reason, err error) error {
@@ -67,12 +71,17 @@ func (f *frame) authorize() error {
 }
 
 func (f *frame) authorizeOne(id suit.ComponentID) error {
+	return f.anySigner(func(signer *cose.Key) error { return f.machine.platform.Authorize(signer, id) })
+}
+
+// anySigner asks for each signer until one may; a MAC has none.
+func (f *frame) anySigner(ask func(signer *cose.Key) error) error {
 	if len(f.manifest.Signers) == 0 {
-		return f.machine.platform.Authorize(nil, id)
+		return ask(nil)
 	}
 	var errs []error
 	for _, signer := range f.manifest.Signers {
-		err := f.machine.platform.Authorize(signer, id)
+		err := ask(signer)
 		if err == nil {
 			return nil
 		}

@@ -15,7 +15,7 @@ func setComponentIndex(s *scope, cmd *suit.Command, position int) error {
 		return fmt.Errorf("%w: without strict-order only the first command of run-sequence sets the index", ErrRule)
 	}
 	if cmd.Index.All {
-		s.current = s.frame.manifest.Indices()
+		s.current = s.frame.indices()
 	} else {
 		s.current = cmd.Index.List
 	}

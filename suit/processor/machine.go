@@ -60,6 +60,7 @@ type frame struct {
 	parent   *frame
 	stored   bool // came out of Platform.Dependency
 
+	all          []int          // component indices
 	keys         map[int]string // printed identifiers of the components
 	dependencies map[int]*frame // whose integrity was checked in this run
 	processed    map[int]bool   // in the section that runs now
@@ -122,9 +123,17 @@ func (f *frame) lockstep(label suit.Member) error {
 	return nil
 }
 
+// indices are the component indices of the manifest, in ascending order.
+func (f *frame) indices() []int {
+	if f.all == nil {
+		f.all = f.manifest.Indices()
+	}
+	return f.all
+}
+
 func (f *frame) newScope(section suit.Member) *scope {
 	s := &scope{frame: f, section: section, strict: true}
-	if indices := f.manifest.Indices(); len(indices) == 1 {
+	if indices := f.indices(); len(indices) == 1 {
 		s.current = indices // the only case in which set-component-index may be left out
 	}
 	return s

@@ -12,6 +12,9 @@ import (
 
 // Limits bound what a manifest can make the processor do. A zero field means its default.
 type Limits struct {
+	Components    int   // components and dependencies of one manifest; default suit.MaxComponents
+	Nested        int   // levels of try-each and run-sequence; default suit.MaxNesting
+	Written       int   // commands written in one manifest; default suit.MaxCommands
 	EnvelopeBytes int64 // size of an envelope with its integrated payloads; default 16 MiB
 	PayloadBytes  int64 // size of one fetched payload without parameter image-size; default 1 GiB
 	TotalBytes    int64 // bytes written in one run; default 8 GiB
@@ -32,6 +35,9 @@ type Options struct {
 	RequireIdentityConditions bool
 	// StrictAlgorithms refuses manifests signed with the deprecated polymorphic algorithms -7 and -8.
 	StrictAlgorithms bool
+	// Access decides who may do what to which component, beyond Platform.Authorize, which decides who may name it; nil
+	// allows all. It is asked before anything runs. See ACL.
+	Access AccessFunc
 	// UpdateManagement allows the commands and parameters of draft-ietf-suit-update-management, each as far as the Platform
 	// has the optional interface that it needs. Without it manifests that use them are refused in whole.
 	UpdateManagement bool

@@ -185,7 +185,8 @@ func failure(err error) *report.Failure {
 
 // authenticate parses and verifies an envelope.
 func (m *machine) authenticate(envelope []byte) (*suit.Envelope, *suit.Verified, error) {
-	if int64(len(envelope)) > m.options.Limits.EnvelopeBytes {
+	l := m.options.Limits
+	if int64(len(envelope)) > l.EnvelopeBytes {
 		return nil, nil, &Error{Reason: report.ReasonOperationFailed, Err: fmt.Errorf("%w: envelope of %d bytes", ErrLimit, len(envelope))}
 	}
 	env, err := suit.ParseEnvelope(envelope)
@@ -194,6 +195,7 @@ func (m *machine) authenticate(envelope []byte) (*suit.Envelope, *suit.Verified,
 	}
 	man, err := env.Verify(m.options.Keys, suit.VerifyOptions{
 		StrictAlgorithms: m.options.StrictAlgorithms, MACKeys: m.options.MACKeys,
+		Limits: suit.Limits{Components: l.Components, Commands: l.Written, Nesting: l.Nested},
 	})
 	if err != nil {
 		return env, nil, &Error{Reason: verifyReason(err), Err: err}
