@@ -3,40 +3,88 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
-	"strings"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"sealift/internal/owner/home"
 	"sealift/internal/owner/inspect"
 )
 
 func newInspectCmd(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "inspect FILE",
-		Short: "show what is in a file: TEEP, SUIT, COSE, Evidence, Attestation Results, packages",
-		Long: `Show what is in a file (- is stdin): a TEEP message, SUIT envelope or report, COSE message, Evidence, Attestation Result,
-measured configuration, packed application, or other CBOR. Nothing is verified: the output is worth what the file's origin is.`,
-		Args: cobra.ExactArgs(1),
+	var style inspect.Style
+	var keyFiles []string
+	cmd := &cobra.Command{
+		Use:   "inspect FILE...",
+		Short: "show what is in a file: TEEP, SUIT, COSE, EAT, CMW, Attestation Results, packages",
+		Long: `Show what is in files (- is stdin): TEEP messages, SUIT envelopes, manifests and reports, COSE messages and keys, EAT claims,
+CMW collections, Attestation Results (CWT or JWT), packed applications, or other CBOR, as annotated diagnostic notation.
+
+The first lines say what was verified, with which key, and what was not. Keys are those of the owner's folder and those
+given with --key: PEM, COSE_Key or JWK; symmetric and private ones verify MACs and tell whether they open what is encrypted.`,
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			data, err := a.readInput(args[0])
+			keys, err := a.knownKeys(keyFiles)
 			if err != nil {
-				return usageError("", "reading %s: %w", args[0], err)
+				return err
 			}
-			node, err := inspect.Bytes(data)
-			if err != nil {
-				return &exitError{code: exitFailure, err: err}
-			}
-			return a.print(node, func(w io.Writer) {
-				var b strings.Builder
-				_ = node.Write(&b)
-				for line := range strings.Lines(b.String()) {
-					_, _ = io.WriteString(w, printable(strings.TrimSuffix(line, "\n"))+"\n")
+			for i, path := range args {
+				if i > 0 && !a.json {
+					fmt.Fprintln(a.stdout)
 				}
-			})
+				if err := a.inspect(path, keys, style); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	}
+	cmd.Flags().StringArrayVar(&keyFiles, "key", nil, "file of a key to verify with (repeated)")
+	cmd.Flags().BoolVar(&style.Full, "full", false, "print long byte strings in whole")
+	return cmd
+}
+
+func (a *app) inspect(path string, keys *inspect.Keys, style inspect.Style) error {
+	data, err := a.readInput(path)
+	if err != nil {
+		return usageError("", "reading %s: %w", path, err)
+	}
+	file, err := inspect.Read(data, keys)
+	if err != nil {
+		return &exitError{code: exitFailure, err: fmt.Errorf("%s: %w", path, err)}
+	}
+	type result struct {
+		Path string `json:"file"`
+		*inspect.File
+	}
+	return a.print(result{path, file}, func(w io.Writer) { _ = file.Write(w, style) })
+}
+
+// knownKeys gathers the keys in files and those of the owner's folder.
+func (a *app) knownKeys(files []string) (*inspect.Keys, error) {
+	keys := &inspect.Keys{}
+	for _, path := range files {
+		data, err := a.readInput(path)
+		if err == nil {
+			err = keys.AddFile(filepath.Base(path), data)
+		}
+		if err != nil {
+			return nil, usageError("a key is a file in PEM, COSE_Key or JWK form", "key %s: %w", path, err)
+		}
+	}
+	if h, err := home.Open(a.home); err == nil {
+		infos, err := h.Keys()
+		if err != nil {
+			return nil, err
+		}
+		for _, i := range infos {
+			keys.Add("own key "+i.Name, i.Public)
+		}
+	}
+	return keys, nil
 }
 
 // readInput reads a file, or stdin for "-", as far as inspect goes.

@@ -1,326 +1,188 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package inspect shows what is in a file: a TEEP message, a SUIT envelope or report, a COSE message, Evidence in a CMW collection, an
-// Attestation Result, a measured configuration, a packed application; anything else that is CBOR in diagnostic notation
-// (RFC 8949 section 8). It finds out by itself which of them it is.
+// Package inspect shows what is in a file: a TEEP message, a SUIT envelope, manifest or report, a COSE message or key, an
+// EAT with its claims, a CMW, an Attestation Result (EAR, as CWT or JWT), a packed application; anything else that is
+// CBOR in plain diagnostic notation (RFC 8949 section 8). It finds out by itself which of them it is.
 //
-// It reads and verifies nothing: no signature is checked against any key. Whoever reads the output must not believe it more than
-// the file's origin.
+// The content is printed as annotated diagnostic notation: a comment names each label, command, parameter and claim, and
+// byte strings that hold CBOR are opened. The reader takes whatever is well-formed, because the files that strict
+// decoders refuse are the ones people want to look into. A [shape] writes the names into the tree and collects the parts
+// that carry proofs of authenticity; each of them becomes a [Check], which says what was verified, with which key, and
+// what was not. Private keys are never shown.
 package inspect
 
 import (
 	"bytes"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 
-	"github.com/fxamacker/cbor/v2"
-
-	"sealift/cose"
 	"sealift/evidence"
 	"sealift/internal/agentconfig"
 	"sealift/internal/owner/archive"
-	"sealift/suit"
-	"sealift/suit/report"
-	"sealift/teep"
 )
 
 // ErrUnknown says that a file is of none of the kinds that this package reads.
 var ErrUnknown = errors.New("neither a format of TEEP, SUIT, COSE or RATS nor other CBOR")
 
-// MaxFile bounds what Bytes reads.
+// MaxFile bounds what Read reads.
 const MaxFile = 64 << 20
 
-// Node is one line of the output: a name with a value, or with what stands under it.
-type Node struct {
-	Name  string `json:"name"`
-	Value string `json:"value,omitempty"`
-	Nodes []Node `json:"nodes,omitempty"`
+// KindCBOR is the kind of well-formed CBOR that is nothing else that is known here.
+const KindCBOR = "CBOR"
+
+// File is what was found in a file.
+type File struct {
+	Kind string `json:"kind"`
+	// Emulated says that a part rests on emulated hardware, which proves nothing about a real device.
+	Emulated bool     `json:"emulated"`
+	Facts    []string `json:"facts,omitempty"`
+	Checks   []Check  `json:"checks"`
+	Warnings []string `json:"warnings,omitempty"`
+	Parts    []Part   `json:"parts,omitempty"`
 }
 
-func (n *Node) add(name, format string, args ...any) {
-	n.Nodes = append(n.Nodes, Node{Name: name, Value: fmt.Sprintf(format, args...)})
+// Part is one tree of items; a package holds several.
+type Part struct {
+	Name string `json:"name,omitempty"`
+	Item *Item  `json:"item"`
 }
 
-func (n *Node) addBytes(name string, b []byte) {
-	if len(b) > 0 {
-		n.add(name, "%s", text(b))
+// Read describes data; what can be verified is verified with keys.
+func Read(data []byte, keys *Keys) (*File, error) {
+	if len(data) > MaxFile {
+		return nil, fmt.Errorf("%d bytes are more than inspect reads", len(data))
 	}
+	if keys == nil {
+		keys = &Keys{}
+	}
+	f := &File{Checks: []Check{}}
+	for _, try := range []func(*File, []byte, *Keys) bool{readPackage, readPEM, readJWT, readJSON, readCBOR} {
+		if try(f, data, keys) {
+			return f, nil
+		}
+	}
+	return nil, ErrUnknown
 }
 
-// Write writes the tree with two spaces for each level.
-func (n Node) Write(w io.Writer) error { return n.write(w, "") }
-
-func (n Node) write(w io.Writer, indent string) error {
-	line := indent + n.Name
-	if n.Value != "" {
-		line += ": " + n.Value
+// Write prints the file: facts and checks as comments, then the content.
+func (f *File) Write(w io.Writer, s Style) error {
+	var b strings.Builder
+	line := func(text string) { b.WriteString(strings.TrimPrefix(comment(text, ""), " ") + "\n") }
+	line(f.Kind)
+	if f.Emulated {
+		line("EMULATED: this rests on emulated hardware and proves nothing about a real device")
 	}
-	if _, err := fmt.Fprintln(w, line); err != nil {
-		return err
+	for _, fact := range f.Facts {
+		line(fact)
 	}
-	for _, child := range n.Nodes {
-		if err := child.write(w, indent+"  "); err != nil {
+	for _, c := range f.Checks {
+		line(c.String())
+	}
+	if len(f.Checks) == 0 {
+		line("not verified: nothing in it is signed")
+	}
+	for _, warning := range f.Warnings {
+		line("warning: " + warning)
+	}
+	for _, part := range f.Parts {
+		if part.Name != "" {
+			b.WriteString("\n")
+			line(part.Name)
+		}
+		if err := WriteItem(&b, part.Item, s); err != nil {
 			return err
 		}
 	}
-	return nil
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
-// Bytes describes data.
-func Bytes(data []byte) (Node, error) {
-	if len(data) > MaxFile {
-		return Node{}, fmt.Errorf("%d bytes are more than inspect reads", len(data))
+func readCBOR(f *File, data []byte, keys *Keys) bool {
+	it, rest, err := read(data)
+	if err != nil {
+		return false
 	}
-	for _, read := range []func([]byte) (Node, bool){packed, coseMessage, envelope, bundle, teepMessage, config, suitReport, key, generic} {
-		if n, ok := read(data); ok {
-			return n, nil
+	kind, s := recognise(it)
+	if kind == "" && (rest > 0 || len(data) < 2) {
+		return false // any text begins with a byte that is an item
+	}
+	f.Kind = kind
+	if kind == "" {
+		f.Kind = KindCBOR
+	}
+	if rest > 0 {
+		f.Warnings = append(f.Warnings, fmt.Sprintf("%d bytes follow the item; strict decoders refuse that", rest))
+	}
+	f.add("", it, s, keys)
+	if b, err := evidence.ParseBundle(data); err == nil {
+		f.evidence(b)
+	}
+	return true
+}
+
+// add annotates an item, checks what it holds and keeps it as a part.
+func (f *File) add(name string, it *Item, s shape, keys *Keys) {
+	a := &annotator{}
+	a.apply(s, it)
+	for _, found := range a.found {
+		f.Checks = append(f.Checks, keys.check(found)...)
+	}
+	f.Warnings = append(f.Warnings, a.warnings...)
+	f.Parts = append(f.Parts, Part{Name: name, Item: it})
+	it.walk(func(it *Item) {
+		for _, mark := range []string{evidence.EmulatedMark, evidence.EmulatedPrefix} {
+			if bytes.Contains(it.content, []byte(mark)) {
+				f.Emulated = true
+			}
+		}
+	})
+}
+
+// evidence tells what Evidence claims; whether it is authentic depends on a challenge that no file holds.
+func (f *File) evidence(b *evidence.Bundle) {
+	f.Checks = append(f.Checks, Check{What: "Evidence as a whole", State: Unverified,
+		Detail: "that needs the challenge and the vendor's root: sealift verify does it"})
+	if c, err := agentconfig.Parse(b.Config); err == nil {
+		f.Facts = append(f.Facts, fmt.Sprintf("measured configuration sha-256 %x: deployment %s, place %s of %s, TAM %s",
+			c.Digest(), c.Deployment, c.Hardware, c.Instance, c.TAMURI))
+	}
+	if c, err := evidence.ParseClaims(b.Claims); err == nil {
+		for _, ta := range c.TAs {
+			f.Facts = append(f.Facts, fmt.Sprintf("TA %s, sequence number %d, %s", ta.Component, ta.Sequence, ta.Digest))
 		}
 	}
-	return Node{}, ErrUnknown
 }
 
-func packed(data []byte) (Node, bool) {
-	f, err := archive.Read(bytes.NewReader(data), int64(len(data)))
+func readPackage(f *File, data []byte, keys *Keys) bool {
+	file, err := archive.Read(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
-		return Node{}, false
+		return false
 	}
-	d := f.Description
-	n := Node{Name: "packed application", Value: d.Name}
-	n.add("mode", "%s", d.Mode)
-	n.add("sequence", "%d", d.Sequence)
-	n.add("hardware", "%v", d.Hardware)
-	n.add("instances", "%v", d.Instances)
-	n.add("owner key", "%x", d.Owner.KID())
+	d := file.Description
+	f.Kind = "packed application"
+	fact := func(format string, args ...any) { f.Facts = append(f.Facts, fmt.Sprintf(format, args...)) }
+	fact("name %s, mode %s, sequence number %d", d.Name, d.Mode, d.Sequence)
+	fact("for hardware %v, instances %v", d.Hardware, d.Instances)
+	fact("owner key %x", d.Owner.KID())
 	for _, c := range d.Components {
 		where := "in this file"
 		if c.Path != "" {
 			where = "local file " + c.Path
 		}
-		n.add("component "+c.ID.String(), "%d bytes, sha-256 %s, %s", c.Size, c.SHA256, where)
+		fact("component %s: %d bytes, sha-256 %s, %s", c.ID, c.Size, c.SHA256, where)
 	}
-	for _, a := range f.Artifacts {
-		child := Node{Name: "package " + a.Role, Value: a.Digest()}
-		if e, err := a.Envelope(); err == nil {
-			if inner, ok := envelope(e); ok {
-				child.Nodes = append(child.Nodes, inner)
-			}
+	keys = keys.with("the owner that the package names", d.Owner)
+	for _, a := range file.Artifacts {
+		e, err := a.Envelope()
+		if err != nil {
+			f.Warnings = append(f.Warnings, fmt.Sprintf("package %s: %v", a.Role, err))
+			continue
 		}
-		n.Nodes = append(n.Nodes, child)
-	}
-	return n, true
-}
-
-// coseMessage reads COSE_Sign1 and COSE_Sign, and what they carry.
-func coseMessage(data []byte) (Node, bool) {
-	m, err := cose.Parse(data)
-	if err != nil {
-		return Node{}, false
-	}
-	n := Node{Name: "COSE signed message", Value: "the signature was not checked"}
-	for i, alg := range m.Algorithms() {
-		n.add("algorithm", "%d", alg)
-		if kids := m.KIDs(); i < len(kids) {
-			n.addBytes("kid", kids[i])
+		if it, rest, err := read(e); err == nil && rest == 0 {
+			f.add(fmt.Sprintf("package %s, %s", a.Role, a.Digest()), it, suitEnvelope, keys)
 		}
 	}
-	for _, cert := range m.X5Chain() {
-		n.add("certificate", "%d bytes", len(cert))
-	}
-	payload := m.PayloadInsecure()
-	for _, read := range []func([]byte) (Node, bool){teepMessage, attestationResult, suitReport, generic} {
-		if inner, ok := read(payload); ok {
-			n.Nodes = append(n.Nodes, inner)
-			return n, true
-		}
-	}
-	n.addBytes("payload", payload)
-	return n, true
-}
-
-func bundle(data []byte) (Node, bool) {
-	b, err := evidence.ParseBundle(data)
-	if err != nil {
-		return Node{}, false
-	}
-	n := Node{Name: "Evidence (CMW collection)", Value: "not verified"}
-	hw := Node{Name: "hardware", Value: b.HardwareType}
-	if inner, ok := coseMessage(b.Hardware); ok {
-		hw.Nodes = append(hw.Nodes, inner)
-	}
-	n.Nodes = append(n.Nodes, hw)
-	for _, cert := range b.Collateral {
-		n.Nodes = append(n.Nodes, certificate(cert))
-	}
-	if c, err := evidence.ParseClaims(b.Claims); err == nil {
-		n.Nodes = append(n.Nodes, claims(c))
-	}
-	if inner, ok := config(b.Config); ok {
-		n.Nodes = append(n.Nodes, inner)
-	}
-	return n, true
-}
-
-func claims(c *evidence.Claims) Node {
-	n := Node{Name: "claims"}
-	n.addBytes("nonce", c.Nonce)
-	n.addBytes("ueid", c.UEID)
-	n.addBytes("oemid", c.OEMID)
-	n.addBytes("hwmodel", c.HWModel)
-	n.add("hwversion", "%s", c.HWVersion)
-	n.addBytes("Agent key", c.AgentKID)
-	n.add("Agent encryption key", "%x", c.AgentEncKey.KID())
-	n.add("configuration digest", "%x", c.ConfigDigest)
-	for _, t := range c.TAs {
-		n.Nodes = append(n.Nodes, loadedTA(t))
-	}
-	for _, m := range c.Manifests {
-		n.add("manifest", "%s %s", m.Digest, m.URI)
-	}
-	return n
-}
-
-func loadedTA(t evidence.TAClaim) Node {
-	ta := Node{Name: "TA " + t.Component.String()}
-	ta.add("digest", "%s", t.Digest)
-	ta.add("sequence", "%d", t.Sequence)
-	ta.addBytes("signer", t.Signer)
-	ta.add("encryption key", "%x", t.EncKey.KID())
-	ta.add("TLS key", "%x", t.TLSKey.KID())
-	return ta
-}
-
-func config(data []byte) (Node, bool) {
-	c, err := agentconfig.Parse(data)
-	if err != nil {
-		return Node{}, false
-	}
-	n := Node{Name: "measured configuration", Value: fmt.Sprintf("sha-256 %x", c.Digest())}
-	n.add("deployment", "%s", c.Deployment)
-	n.add("place", "%s/%s", c.Hardware, c.Instance)
-	n.add("TAM", "%s", c.TAMURI)
-	for _, k := range c.TAMKeys {
-		n.add("TAM key", "%x", k.KID())
-	}
-	for _, o := range c.Owners {
-		n.add("owner of "+o.App, "%x", o.Key.KID())
-	}
-	return n, true
-}
-
-func suitReport(data []byte) (Node, bool) {
-	r, err := report.Parse(data)
-	if err != nil {
-		return Node{}, false
-	}
-	n := Node{Name: "SUIT report"}
-	n.add("manifest", "%s %s", r.Digest, r.URI)
-	n.addBytes("nonce", r.Nonce)
-	n.add("items", "%d", len(r.Items))
-	if r.Failure != nil {
-		n.add("failed", "%v", r.Failure.Reason)
-	} else {
-		n.add("result", "success")
-	}
-	return n, true
-}
-
-func key(data []byte) (Node, bool) {
-	k, err := cose.ParseKey(data)
-	if err != nil {
-		return Node{}, false
-	}
-	return Node{Name: "COSE_Key (public)", Value: fmt.Sprintf("thumbprint %x", k.KID())}, true
-}
-
-// generic shows any well-formed CBOR in diagnostic notation.
-func generic(data []byte) (Node, bool) {
-	if len(data) == 0 {
-		return Node{}, false
-	}
-	diagnosis, err := cbor.Diagnose(data)
-	if err != nil {
-		return Node{}, false
-	}
-	return Node{Name: "CBOR", Value: diagnosis}, true
-}
-
-// text prints bytes as hexadecimal, shortened where they are many.
-func text(b []byte) string {
-	const most = 64
-	if len(b) > most {
-		return fmt.Sprintf("%s... (%d bytes)", hex.EncodeToString(b[:most]), len(b))
-	}
-	return hex.EncodeToString(b)
-}
-
-func teepMessage(data []byte) (Node, bool) {
-	m, err := teep.Decode(data)
-	if err != nil {
-		return Node{}, false
-	}
-	n := Node{Name: "TEEP " + strings.TrimPrefix(fmt.Sprintf("%T", m), "*teep.")}
-	n.addBytes("token", m.TokenBytes())
-	switch m := m.(type) {
-	case *teep.QueryRequest:
-		n.addBytes("challenge", m.Challenge)
-		n.add("versions", "%v", m.Versions)
-		n.add("data items", "%d", m.DataItems)
-	case *teep.QueryResponse:
-		n.payload(m.AttestationPayload, m.AttestationPayloadFormat)
-		for _, p := range m.TCList {
-			n.add("Trusted Component", "%s", p.Component)
-		}
-		for _, r := range m.RequestedTCList {
-			n.add("requested", "%s", r.Component)
-		}
-		n.ids(m.UnneededManifestList)
-	case *teep.Update:
-		for _, e := range m.ManifestList {
-			if inner, ok := envelope(e); ok {
-				n.Nodes = append(n.Nodes, inner)
-			}
-		}
-		n.ids(m.UnneededManifestList)
-		n.payload(m.AttestationPayload, m.AttestationPayloadFormat)
-		if m.ErrCode != nil {
-			n.add("error", "%v %s", *m.ErrCode, m.ErrMsg)
-		}
-	case *teep.Success:
-		n.add("message", "%s", m.Msg)
-		n.reports(m.SUITReports)
-	case *teep.Error:
-		n.add("error", "%v %s", m.Code, m.Msg)
-		n.reports(m.SUITReports)
-	}
-	return n, true
-}
-
-func (n *Node) payload(data []byte, format string) {
-	if len(data) == 0 {
-		return
-	}
-	if inner, ok := bundle(data); ok {
-		n.Nodes = append(n.Nodes, inner)
-		return
-	}
-	n.add("attestation payload", "%d bytes, %s", len(data), format)
-}
-
-func (n *Node) ids(list []suit.ComponentID) {
-	for _, id := range list {
-		n.add("unneeded manifest", "%s", id)
-	}
-}
-
-func (n *Node) reports(list [][]byte) {
-	for _, data := range list {
-		if inner, ok := suitReport(data); ok {
-			n.Nodes = append(n.Nodes, inner)
-		} else {
-			n.add("SUIT report", "%d bytes", len(data))
-		}
-	}
+	return true
 }
