@@ -47,6 +47,8 @@ type world struct {
 	config []byte
 	agent  *fakeAgent
 	asked  int
+
+	protocol tam.Protocol
 }
 
 func must(t testing.TB, err error) {
@@ -93,7 +95,7 @@ func (w *world) open(misdeed tam.Adversary) {
 		Roots: []evidence.Anchor{w.pki.Anchor()}, AgentDigest: agentImage, AgentSource: "the test"})
 	must(w.t, err)
 	w.engine, err = tam.New(tam.Config{Store: w.store, Keys: w.keys, Policy: policy,
-		Anchors: evidence.Anchors{Roots: []evidence.Anchor{w.pki.Anchor()}}, Adversary: misdeed})
+		Anchors: evidence.Anchors{Roots: []evidence.Anchor{w.pki.Anchor()}}, Adversary: misdeed, Protocol: w.protocol})
 	must(w.t, err)
 }
 

@@ -162,6 +162,9 @@ func (e *Engine) Message(ctx context.Context, hint string, msg []byte) ([]byte, 
 		if better, err := e.renegotiate(ctx, d, v.Key, m); better != nil || err != nil && !errors.Is(err, errDropped) {
 			return better, err
 		}
+		if d.AgentKey == nil {
+			return nil, fmt.Errorf("%w: %w: %v", teephttp.ErrUnavailable, errNotYet, m.Code)
+		}
 		if !sameAgent(d, v.Key) {
 			err = fmt.Errorf("%w: an Error of an unknown Agent", errDropped)
 			break
@@ -211,22 +214,14 @@ func (e *Engine) authenticate(d *store.Deployment, msg []byte) (*teep.VerifiedMe
 	if err != nil {
 		return nil, err
 	}
-	if m.Type() == teep.TypeError && d.AgentKey == nil {
+	options := keyOptions(m)
+	if m.Type() == teep.TypeError && d.AgentKey == nil && options == nil {
 		return nil, errNotYet
 	}
 	r, ok := m.(*teep.QueryResponse)
 	if ok && r.AttestationPayload == nil && d.AgentKey != nil {
 		if _, err := e.check(r.Token, kindQuery, d.ID, d.AgentKey.KID()); err == nil {
 			return nil, errStranger
-		}
-	}
-	var options []teep.Option
-	switch m := m.(type) {
-	case *teep.QueryResponse:
-		options = m.Extensions
-	case *teep.Error: // an unknown Agent may say what it cannot do; all it gets is another request
-		if m.Token == nil && negotiable(m.Code) {
-			options = m.Extensions
 		}
 	}
 	if ok && r.AttestationPayload == nil || options == nil {
@@ -237,6 +232,20 @@ func (e *Engine) authenticate(d *store.Deployment, msg []byte) (*teep.VerifiedMe
 		return nil, err
 	}
 	return signed.Verify([]*cose.Key{key}, e.options())
+}
+
+// keyOptions are the options of a message in which a new Agent may name its key: one with Evidence, or one that says what it cannot do,
+// which gets another request at most.
+func keyOptions(m teep.Message) []teep.Option {
+	switch m := m.(type) {
+	case *teep.QueryResponse:
+		return m.Extensions
+	case *teep.Error:
+		if m.Token == nil && negotiable(m.Code) {
+			return m.Extensions
+		}
+	}
+	return nil
 }
 
 // consume records that a token was answered; errDropped if it was before.
