@@ -39,9 +39,11 @@ func (e *RuleError) Is(target error) bool { return target == ErrRule }
 // several components begin with set-component-index, and the shared sequence holds nothing that changes components.
 // All violations are reported (errors.Join of *RuleError).
 func (m *Manifest) Check() error {
-	valid := map[int]bool{}
-	for _, i := range m.Indices() {
-		valid[i] = true
+	components := len(m.Components)
+	for _, d := range m.Dependencies {
+		if d.Index >= len(m.Components) {
+			components++
+		}
 	}
 	var errs []error
 	for _, section := range Sections {
@@ -49,10 +51,10 @@ func (m *Manifest) Check() error {
 		if !ok {
 			continue
 		}
-		if err := m.checkStart(section, seq, len(valid)); err != nil {
+		if err := m.checkStart(section, seq, components); err != nil {
 			errs = append(errs, err)
 		}
-		c := checker{section: section, valid: valid}
+		c := checker{section: section, manifest: m}
 		c.sequence(seq, false)
 		errs = append(errs, c.errs...)
 	}
@@ -70,9 +72,9 @@ func (m *Manifest) checkStart(section Member, seq Sequence, components int) erro
 }
 
 type checker struct {
-	section Member
-	valid   map[int]bool
-	errs    []error
+	section  Member
+	manifest *Manifest
+	errs     []error
 }
 
 func (c *checker) fail(cmd *Command, code Rule, rule string) {
@@ -104,7 +106,7 @@ func (c *checker) sequence(seq Sequence, nested bool) {
 }
 
 func (c *checker) index(cmd *Command, n int) {
-	if !c.valid[n] {
+	if !c.manifest.has(n) {
 		c.fail(cmd, RuleNoComponent, fmt.Sprintf("there is no component %d", n))
 	}
 }
@@ -136,7 +138,7 @@ func (c *checker) params(cmd *Command, params Params, nested bool) {
 	if _, ok := params[ParamSoftFailure]; ok && !nested {
 		c.fail(cmd, RuleSoftFailure, "soft-failure is for try-each and run-sequence only")
 	}
-	if src, ok := params.Uint(ParamSource); ok && !c.valid[int(src)] {
+	if src, ok := params.Uint(ParamSource); ok && !c.manifest.has(int(src)) {
 		c.fail(cmd, RuleNoComponent, fmt.Sprintf("there is no source component %d", src))
 	}
 }

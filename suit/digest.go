@@ -55,6 +55,9 @@ func SHA256(data []byte) Digest {
 
 // Of returns the digest of data under the same algorithm as d.
 func (d Digest) Of(data []byte) (Digest, error) {
+	if d.Alg == AlgSHA256 {
+		return SHA256(data), nil
+	}
 	h, err := NewHash(d.Alg)
 	if err != nil {
 		return Digest{}, err

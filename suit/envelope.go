@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"sealift/cose"
+	"sealift/cose/wire"
 )
 
 // MaxAuthBlocks bounds how many authentication blocks an envelope may hold.
@@ -30,10 +31,10 @@ type Envelope struct {
 	payloads map[string]cose.RawMessage
 }
 
-// ParseEnvelope splits an envelope, tagged (107) or not. It checks the form of the shell only. The result shares no
-// memory with data that a caller may change, except that it keeps data itself.
+// ParseEnvelope splits an envelope, tagged (107) or not. It checks the form of the shell only. The result aliases data,
+// which the caller must not change afterwards.
 func ParseEnvelope(data []byte) (*Envelope, error) {
-	e := &Envelope{raw: data, severed: map[Member]cose.RawMessage{}, payloads: map[string]cose.RawMessage{}}
+	e := &Envelope{raw: data}
 	body := data
 	if bytes.HasPrefix(data, tagHead) {
 		e.tagged = true
@@ -42,14 +43,14 @@ func ParseEnvelope(data []byte) (*Envelope, error) {
 	if major(body) != 5 {
 		return nil, fmt.Errorf("%w: an envelope is a map", ErrMalformed)
 	}
-	var shell map[any]cose.RawMessage
-	if err := cose.Unmarshal(body, &shell); err != nil {
-		return nil, fmt.Errorf("%w: envelope: %w", ErrMalformed, err)
-	}
-	for key, item := range shell {
-		if err := e.member(key, item); err != nil {
+	r := wire.NewReader(body)
+	for range r.Map() {
+		if err := e.member(r); err != nil {
 			return nil, err
 		}
+	}
+	if err := r.Err(); err != nil {
+		return nil, fmt.Errorf("%w: envelope: %w", ErrMalformed, err)
 	}
 	if e.auth == nil || e.manifest == nil {
 		return nil, fmt.Errorf("%w: an envelope needs an authentication wrapper and a manifest", ErrMalformed)
@@ -57,34 +58,42 @@ func ParseEnvelope(data []byte) (*Envelope, error) {
 	return e, e.parseAuth()
 }
 
-func (e *Envelope) member(key any, item cose.RawMessage) error {
-	switch k := key.(type) {
-	case string:
+func (e *Envelope) member(r *wire.Reader) error {
+	if r.Kind() == wire.KindText {
+		uri, item := r.Text(), r.Raw()
 		if major(item) != 2 {
-			return fmt.Errorf("%w: integrated payload %q is no byte string", ErrMalformed, k)
+			return fmt.Errorf("%w: integrated payload %q is no byte string", ErrMalformed, uri)
 		}
-		e.payloads[k] = item
-		return nil
-	case int64:
-		if k == envelopeDelegation {
-			return nil
+		if e.payloads == nil {
+			e.payloads = map[string]cose.RawMessage{}
 		}
-		if major(item) != 2 {
-			return fmt.Errorf("%w: envelope member %d is no byte string", ErrMalformed, k)
-		}
-		switch {
-		case k == envelopeAuth:
-			e.auth = item
-		case k == envelopeManifest:
-			e.manifest = item
-		case members[Member(k)].severable:
-			e.severed[Member(k)] = item
-		default:
-			return fmt.Errorf("%w: envelope member %d", ErrMalformed, k)
-		}
+		e.payloads[uri] = item
 		return nil
 	}
-	return fmt.Errorf("%w: envelope key of type %T", ErrMalformed, key)
+	k, item := r.Int(), cose.RawMessage(r.Raw())
+	if r.Err() != nil {
+		return nil // the caller says so
+	}
+	if k == envelopeDelegation {
+		return nil
+	}
+	if major(item) != 2 {
+		return fmt.Errorf("%w: envelope member %d is no byte string", ErrMalformed, k)
+	}
+	switch {
+	case k == envelopeAuth:
+		e.auth = item
+	case k == envelopeManifest:
+		e.manifest = item
+	case members[Member(k)].severable:
+		if e.severed == nil {
+			e.severed = map[Member]cose.RawMessage{}
+		}
+		e.severed[Member(k)] = item
+	default:
+		return fmt.Errorf("%w: envelope member %d", ErrMalformed, k)
+	}
+	return nil
 }
 
 // parseAuth splits the authentication wrapper: [bstr .cbor SUIT_Digest, * bstr .cbor SUIT_Authentication_Block].
@@ -93,23 +102,20 @@ func (e *Envelope) parseAuth() error {
 	if err != nil {
 		return err
 	}
-	var items []cose.RawMessage
-	if err := cose.Unmarshal(content, &items); err != nil {
-		return fmt.Errorf("%w: authentication wrapper: %w", ErrMalformed, err)
+	r := wire.NewReader(content)
+	n := r.Array()
+	if r.Err() == nil && (n == 0 || n > 1+MaxAuthBlocks) {
+		return fmt.Errorf("%w: authentication wrapper of %d items", ErrMalformed, n)
 	}
-	if len(items) == 0 || len(items) > 1+MaxAuthBlocks {
-		return fmt.Errorf("%w: authentication wrapper of %d items", ErrMalformed, len(items))
-	}
-	for i, item := range items {
-		content, err := bstr(item)
-		if err != nil {
-			return err
-		}
-		if i == 0 {
-			e.digest = content
+	for i := range n {
+		if item := r.Bytes(); i == 0 {
+			e.digest = item
 		} else {
-			e.blocks = append(e.blocks, content)
+			e.blocks = append(e.blocks, item)
 		}
+	}
+	if err := r.Err(); err != nil {
+		return fmt.Errorf("%w: authentication wrapper: %w", ErrMalformed, err)
 	}
 	return nil
 }

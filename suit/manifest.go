@@ -3,6 +3,7 @@
 package suit
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -93,18 +94,30 @@ var Sections = []Member{
 
 // Component returns the identifier at an index of the manifest's index space, and whether it is a dependency.
 func (m *Manifest) Component(index int) (id ComponentID, dependency, ok bool) {
-	for _, d := range m.Dependencies {
-		if d.Index == index {
-			if index < len(m.Components) {
-				return m.Components[index], true, true
-			}
-			return d.Prefix, true, true
+	if i, ok := m.dependency(index); ok {
+		if index < len(m.Components) {
+			return m.Components[index], true, true
 		}
+		return m.Dependencies[i].Prefix, true, true
 	}
 	if index < 0 || index >= len(m.Components) {
 		return nil, false, false
 	}
 	return m.Components[index], false, true
+}
+
+// dependency finds the dependency at a component index.
+func (m *Manifest) dependency(index int) (int, bool) {
+	return slices.BinarySearchFunc(m.Dependencies, index, func(d Dependency, index int) int { return cmp.Compare(d.Index, index) })
+}
+
+// has reports whether a component index is valid.
+func (m *Manifest) has(index int) bool {
+	if index >= 0 && index < len(m.Components) {
+		return true
+	}
+	_, ok := m.dependency(index)
+	return ok
 }
 
 // Indices lists the valid component indices in ascending order, dependencies included.
@@ -128,30 +141,57 @@ func parseManifest(e *Envelope, digest Digest, limits Limits) (*Manifest, error)
 	if err != nil {
 		return nil, err
 	}
-	var fields map[int64]cose.RawMessage
-	if err := cose.Unmarshal(content, &fields); err != nil {
+	fields, err := readFields(content)
+	if err != nil {
 		return nil, fmt.Errorf("%w: manifest: %w", ErrMalformed, err)
 	}
 	var version uint64
-	if err := cose.Unmarshal(fields[int64(MemberVersion)], &version); err != nil {
-		return nil, fmt.Errorf("%w: manifest version: %w", ErrMalformed, err)
+	if err := decodeUint(fields.get(int64(MemberVersion)), &version); err != nil {
+		return nil, fmt.Errorf("manifest version: %w", err)
 	}
 	if version != 1 {
 		return nil, fmt.Errorf("%w: %d", ErrVersion, version)
 	}
-	m := &Manifest{Envelope: e, Digest: digest, Missing: map[Member]Digest{}, Severed: map[Member]Digest{}}
+	m := &Manifest{Envelope: e, Digest: digest}
 	for _, need := range []Member{MemberSequenceNumber, MemberCommon} {
-		if fields[int64(need)] == nil {
+		if fields.get(int64(need)) == nil {
 			return nil, fmt.Errorf("%w: manifest without %v", ErrMalformed, need)
 		}
 	}
 	budget := &parseBudget{limits: limits.withDefaults()}
-	for _, label := range slices.Sorted(maps.Keys(fields)) {
-		if err := m.member(Member(label), fields[label], budget); err != nil {
-			return nil, fmt.Errorf("%v: %w", Member(label), err)
+	for _, f := range fields {
+		if err := m.member(Member(f.label), f.item, budget); err != nil {
+			return nil, fmt.Errorf("%v: %w", Member(f.label), err)
 		}
 	}
 	return m, m.strayMembers()
+}
+
+// fields are the members of a map with integer labels, in the order in which they are written.
+type fields []field
+
+type field struct {
+	label int64
+	item  cose.RawMessage
+}
+
+func readFields(data []byte) (fields, error) {
+	r := wire.NewReader(data)
+	n := r.Map()
+	out := make(fields, n)
+	for i := range out {
+		out[i] = field{r.Int(), r.Raw()}
+	}
+	return out, r.Err()
+}
+
+func (f fields) get(label int64) cose.RawMessage {
+	for i := range f {
+		if f[i].label == label {
+			return f[i].item
+		}
+	}
+	return nil
 }
 
 // strayMembers refuses an envelope that carries severed members which the manifest does not name: nobody signed them.
@@ -172,9 +212,11 @@ func (m *Manifest) member(label Member, item cose.RawMessage, budget *parseBudge
 	case label == MemberVersion:
 		return nil
 	case label == MemberSequenceNumber:
-		return decode(item, &m.Sequence)
+		return decodeUint(item, &m.Sequence)
 	case label == MemberReferenceURI:
-		return decode(item, &m.ReferenceURI)
+		r := wire.NewReader(item)
+		m.ReferenceURI = r.Text()
+		return malformed(r.Err())
 	case label == MemberComponentID:
 		m.ComponentID, err = componentID(item)
 		return err
@@ -212,9 +254,15 @@ func (m *Manifest) severable(label Member, item cose.RawMessage) (cose.RawMessag
 	if err := want.UnmarshalCBOR(item); err != nil {
 		return nil, err
 	}
+	if m.Severed == nil {
+		m.Severed = map[Member]Digest{}
+	}
 	m.Severed[label] = want
 	item, ok := m.Envelope.severed[label]
 	if !ok {
+		if m.Missing == nil {
+			m.Missing = map[Member]Digest{}
+		}
 		m.Missing[label] = want
 		return nil, nil
 	}
@@ -229,25 +277,23 @@ func (m *Manifest) severable(label Member, item cose.RawMessage) (cose.RawMessag
 }
 
 func (m *Manifest) common(content []byte, budget *parseBudget) error {
-	var fields map[int64]cose.RawMessage
-	if err := cose.Unmarshal(content, &fields); err != nil {
+	fields, err := readFields(content)
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	var err error
-	for _, label := range slices.Sorted(maps.Keys(fields)) {
-		item := fields[label]
-		switch label {
+	for _, f := range fields {
+		switch f.label {
 		case commonComponents:
-			err = m.components(item)
+			err = m.components(f.item)
 		case commonDependencies:
-			err = m.dependencies(item)
+			err = m.dependencies(f.item)
 		case commonShared:
 			var seq []byte
-			if seq, err = bstr(item); err == nil {
+			if seq, err = bstr(f.item); err == nil {
 				m.Shared, err = budget.sequence(seq, 0, 0)
 			}
 		default:
-			err = fmt.Errorf("%w: common member %d", ErrMalformed, label)
+			err = fmt.Errorf("%w: common member %d", ErrMalformed, f.label)
 		}
 		if err != nil {
 			return err
@@ -263,18 +309,31 @@ func (m *Manifest) common(content []byte, budget *parseBudget) error {
 }
 
 func (m *Manifest) components(item cose.RawMessage) error {
-	if err := decode(item, &m.Components); err != nil {
-		return err
+	r := wire.NewReader(item)
+	n := r.Array()
+	if err := r.Err(); err != nil {
+		return malformed(err)
 	}
-	seen := map[string]bool{}
+	if n == 0 {
+		return fmt.Errorf("%w: empty component list", ErrMalformed)
+	}
+	m.Components = make([]ComponentID, n)
+	for i := range m.Components {
+		var err error
+		if m.Components[i], err = readComponentID(r); err != nil {
+			return err
+		}
+	}
+	if n == 1 {
+		return nil
+	}
+	seen := make(map[string]bool, n)
 	for _, id := range m.Components {
-		if seen[id.String()] {
+		key := id.String()
+		if seen[key] {
 			return fmt.Errorf("%w: component %v is listed twice", ErrMalformed, id)
 		}
-		seen[id.String()] = true
-	}
-	if len(m.Components) == 0 {
-		return fmt.Errorf("%w: empty component list", ErrMalformed)
+		seen[key] = true
 	}
 	return nil
 }
@@ -309,6 +368,9 @@ func (m *Manifest) dependencies(item cose.RawMessage) error {
 // checkDependencies makes sure that every dependency has an identifier of its own. A prefix on a dependency that is
 // listed among the components would rename the dependency's components, which this implementation does not offer.
 func (m *Manifest) checkDependencies() error {
+	if len(m.Dependencies) == 0 {
+		return nil
+	}
 	seen := map[string]bool{}
 	for _, id := range m.Components {
 		seen[id.String()] = true
@@ -327,11 +389,20 @@ func (m *Manifest) checkDependencies() error {
 	return nil
 }
 
-func decode(item cose.RawMessage, v any) error {
-	if err := cose.Unmarshal(item, v); err != nil {
-		return fmt.Errorf("%w: %w", ErrMalformed, err)
+func decode(item cose.RawMessage, v any) error { return malformed(cose.Unmarshal(item, v)) }
+
+func decodeUint(item cose.RawMessage, v *uint64) error {
+	r := wire.NewReader(item)
+	*v = r.Uint()
+	return malformed(r.Err())
+}
+
+// malformed is nil for nil.
+func malformed(err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%w: %w", ErrMalformed, err)
 }
 
 func componentID(item cose.RawMessage) (ComponentID, error) {
