@@ -84,8 +84,8 @@ func imageMatch(s *scope, _ *suit.Command, c *component) error {
 		return failed("expected %v, got %v", want, got)
 	}
 	if !c.dependency {
-		m.matched[c.key] = true
-		delete(m.unauthenticated, c.key)
+		c.state.matched = true
+		c.state.unauthenticated = false
 	}
 	return nil
 }
@@ -111,7 +111,7 @@ func (s *scope) matchSize(c *component) error {
 
 // digest returns the digest of a component's content: the one computed while this run wrote it, else the platform's.
 func (m *machine) digest(c *component, alg cose.Algorithm) (suit.Digest, error) {
-	if d, ok := m.digests[c.key]; ok && d.Alg == alg {
+	if d := c.state.digest; d.Alg == alg && !d.IsZero() {
 		return d, nil
 	}
 	return m.platform.Digest(m.ctx, c.id, alg)
@@ -139,8 +139,8 @@ func checkContent(s *scope, _ *suit.Command, c *component) error {
 	if len(got) != len(want) || subtle.ConstantTimeCompare(got, want) != 1 {
 		return failed("the content differs")
 	}
-	m.matched[c.key] = true
-	delete(m.unauthenticated, c.key)
+	c.state.matched = true
+	c.state.unauthenticated = false
 	return nil
 }
 

@@ -41,22 +41,33 @@ func (s *scope) setParams(params suit.Params, override bool) error {
 			s.soft = v.(bool)
 		}
 	}
-	m := s.frame.machine
-	for _, index := range s.current {
-		c := s.component(index)
-		merged := s.params(c).Clone()
-		if merged == nil {
-			merged = suit.Params{}
-		}
-		for p, v := range params {
-			if _, set := merged[p]; set && !override || p == suit.ParamStrictOrder || p == suit.ParamSoftFailure {
-				continue
+	for i, index := range s.current {
+		if i > 0 { // the first was counted with the command
+			if err := s.step(); err != nil {
+				return err
 			}
-			merged[p] = v
 		}
-		m.params[c.key] = merged
+		s.merge(s.component(index).state, params, override)
 	}
 	return nil
+}
+
+// merge sets parameters of one component.
+func (s *scope) merge(st *state, params suit.Params, override bool) {
+	m := s.frame.machine
+	_, strict := params[suit.ParamStrictOrder]
+	_, soft := params[suit.ParamSoftFailure]
+	if st.params == nil && !strict && !soft {
+		m.replace(st, params) // shared with the command until something is added
+		return
+	}
+	merged := m.writable(st)
+	for p, v := range params {
+		if _, set := merged[p]; set && !override || p == suit.ParamStrictOrder || p == suit.ParamSoftFailure {
+			continue
+		}
+		merged[p] = v
+	}
 }
 
 // soft reports whether err is the failure of a condition, which may be soft, and not that of a directive.
@@ -73,13 +84,15 @@ func tryEach(s *scope, cmd *suit.Command, c *component) error {
 		before := m.snapshot()
 		inner := s.nested(inAlternative, c.index)
 		last = inner.run(alternative)
-		if last == nil {
-			return nil
+		softly := last != nil && isConditionFailure(last) && inner.soft
+		if softly {
+			m.restore(before)
 		}
-		if !isConditionFailure(last) || !inner.soft {
+		m.release()
+		c.measured = nil // by the alternative, not by try-each
+		if !softly {
 			return last
 		}
-		m.restore(before)
 	}
 	if cmd.OrNothing {
 		return nil
@@ -91,6 +104,7 @@ func tryEach(s *scope, cmd *suit.Command, c *component) error {
 func runSequence(s *scope, cmd *suit.Command, c *component) error {
 	inner := s.nested(inRunSequence, c.index)
 	err := inner.run(cmd.Sequence)
+	c.measured = nil
 	if err != nil && isConditionFailure(err) && inner.soft {
 		return nil
 	}
@@ -107,13 +121,13 @@ func (s *scope) unordered(target int, source ...int) error {
 		s.targets, s.sources = map[int]bool{}, map[int]bool{}
 	}
 	s.targets[target] = true
+	clash := s.sources[target]
 	for _, i := range source {
 		s.sources[i] = true
+		clash = clash || s.targets[i]
 	}
-	for i := range s.sources {
-		if s.targets[i] {
-			return fmt.Errorf("%w: component %d is source and target without strict-order", ErrRule, i)
-		}
+	if clash {
+		return fmt.Errorf("%w: component %d is source and target without strict-order", ErrRule, target)
 	}
 	return nil
 }

@@ -31,15 +31,15 @@ func (s *scope) fetchDependency(c *component, uri string) error {
 	if int64(len(envelope)) > limit || m.written > m.options.Limits.TotalBytes {
 		return fmt.Errorf("%w: dependency of more than %d bytes", ErrLimit, limit)
 	}
-	m.fetched[c.key] = envelope
+	c.state.envelope = envelope
 	delete(s.frame.dependencies, c.index) // a check made before covers other bytes
 	return nil
 }
 
 // dependencyEnvelope returns the envelope of a dependency: fetched in this run, else stored.
 func (f *frame) dependencyEnvelope(c *component) (envelope []byte, stored bool, err error) {
-	if envelope, ok := f.machine.fetched[c.key]; ok {
-		return envelope, false, nil
+	if c.state.envelope != nil {
+		return c.state.envelope, false, nil
 	}
 	envelope, err = f.machine.platform.Dependency(f.machine.ctx, c.id)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -102,7 +102,7 @@ func (m *machine) upToDate(s *scope, c *component) bool {
 	if err != nil || !want.Equal(got) {
 		return false
 	}
-	m.touch(Touched{Component: c.id, Size: size, Digest: got, Unchanged: true},
+	m.touch(c, Touched{Size: size, Digest: got, Unchanged: true},
 		suit.Params{suit.ParamDigest: got, suit.ParamSize: uint64(size)})
 	return true
 }
@@ -139,7 +139,7 @@ func copyComponent(s *scope, _ *suit.Command, c *component) error {
 		return fmt.Errorf("source %v: %w", from.id, err)
 	}
 	defer src.Close()
-	return s.transfer(c, src, size, suit.Params{suit.ParamSource: uint64(from.index)}, !m.matched[from.key])
+	return s.transfer(c, src, size, suit.Params{suit.ParamSource: uint64(from.index)}, !from.state.matched)
 }
 
 func (s *scope) source(c *component) (*component, error) {
@@ -187,12 +187,8 @@ func (s *scope) transfer(c *component, src io.Reader, size int64, note suit.Para
 		return err
 	}
 	if encrypted {
-		rest := params.Clone()
-		delete(rest, suit.ParamEncryptionInfo)
-		m.params[c.key] = rest
-		if unchecked && !authenticates(info) {
-			m.unauthenticated[c.key] = true
-		}
+		delete(m.writable(c.state), suit.ParamEncryptionInfo)
+		c.state.unauthenticated = unchecked && !authenticates(info)
 	}
 	return nil
 }
@@ -219,14 +215,14 @@ func swap(s *scope, _ *suit.Command, c *component) error {
 	if err := m.platform.(Swapper).Swap(m.ctx, c.id, from.id); err != nil {
 		return err
 	}
-	m.forget(c)
-	m.forget(from)
+	c.forget()
+	from.forget()
 	for _, x := range []*component{c, from} {
 		size, err := m.platform.Size(m.ctx, x.id)
 		if err != nil {
 			return err
 		}
-		m.touch(Touched{Component: x.id, Size: size}, suit.Params{suit.ParamSize: uint64(size)})
+		m.touch(x, Touched{Size: size}, suit.Params{suit.ParamSize: uint64(size)})
 	}
 	return nil
 }
@@ -271,26 +267,24 @@ func unlink(s *scope, _ *suit.Command, c *component) error {
 	if err := m.platform.Remove(m.ctx, c.id); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	m.forget(c)
+	c.forget()
 	m.out.Unlinked = append(m.out.Unlinked, c.id)
 	return nil
 }
 
 // touch notes that a component was written.
-func (m *machine) touch(t Touched, properties suit.Params) {
-	key := t.Component.String()
-	if i, ok := m.touched[key]; ok {
-		m.out.Touched[i] = t
+func (m *machine) touch(c *component, t Touched, properties suit.Params) {
+	t.Component = c.id
+	if i := c.state.touched; i > 0 {
+		m.out.Touched[i-1] = t
 	} else {
-		m.touched[key] = len(m.out.Touched)
 		m.out.Touched = append(m.out.Touched, t)
+		c.state.touched = len(m.out.Touched)
 	}
 	m.out.Report.Items = append(m.out.Report.Items, &report.SystemProperty{Component: t.Component, Params: properties})
 }
 
 // forget drops what is known of a component's content.
-func (m *machine) forget(c *component) {
-	delete(m.digests, c.key)
-	delete(m.matched, c.key)
-	delete(m.unauthenticated, c.key)
+func (c *component) forget() {
+	c.state.digest, c.state.matched, c.state.unauthenticated = suit.Digest{}, false, false
 }

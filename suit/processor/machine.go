@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"sealift/suit"
@@ -25,29 +24,83 @@ type machine struct {
 	written   int64 // bytes so far
 	manifests int   // admitted so far
 
-	// Keyed by the printed component identifier, so that a dependent and its dependency share the parameters of a
-	// component that both list (suit-trust-domains section 5.4.1). The maps inside are never changed in place.
-	params map[string]suit.Params
-	// fetched holds envelopes of dependencies that this run fetched.
-	fetched map[string][]byte
-	// digests were computed while writing a component in this run; matched components passed image-match since.
-	digests map[string]suit.Digest
-	matched map[string]bool
-	// unauthenticated components were decrypted by a cipher that does not authenticate and are not matched yet.
-	unauthenticated map[string]bool
-	touched         map[string]int // index into out.Touched
+	// states is keyed by the printed component identifier, so that a dependent and its dependency share the parameters of
+	// a component that both list (suit-trust-domains section 5.4.1).
+	states map[string]*state
+
+	// For alternatives of try-each that fail: what their parameters were before. See snapshot.
+	undo  []undone
+	open  int // snapshots that may be restored
+	epoch int // of the last snapshot
 }
 
 func newMachine(ctx context.Context, p *Processor) *machine {
 	return &machine{
 		ctx: ctx, platform: p.platform, options: p.options,
-		out:             &Outcome{Report: &report.Report{}},
-		params:          map[string]suit.Params{},
-		fetched:         map[string][]byte{},
-		digests:         map[string]suit.Digest{},
-		matched:         map[string]bool{},
-		unauthenticated: map[string]bool{},
-		touched:         map[string]int{},
+		out: &Outcome{Report: &report.Report{}}, states: map[string]*state{}, epoch: 1,
+	}
+}
+
+// state is what a run knows of a component.
+type state struct {
+	params suit.Params
+	epoch  int // in which params was made for this component alone; 0: it is a command's own
+	// envelope of a dependency that this run fetched.
+	envelope []byte
+	// digest was computed while this run wrote the component; matched: it passed image-match since.
+	digest  suit.Digest
+	matched bool
+	// unauthenticated: decrypted by a cipher that does not authenticate, and not matched yet.
+	unauthenticated bool
+	touched         int // position in out.Touched, from 1
+}
+
+type undone struct {
+	state  *state
+	params suit.Params
+	epoch  int
+}
+
+// writable returns parameters of a component that may be changed in place.
+func (m *machine) writable(st *state) suit.Params {
+	if st.epoch == m.epoch {
+		return st.params
+	}
+	m.replace(st, st.params.Clone())
+	if st.params == nil {
+		st.params = suit.Params{}
+	}
+	st.epoch = m.epoch
+	return st.params
+}
+
+// replace gives a component other parameters, which nobody may change in place.
+func (m *machine) replace(st *state, params suit.Params) {
+	if m.open > 0 {
+		m.undo = append(m.undo, undone{st, st.params, st.epoch})
+	}
+	st.params, st.epoch = params, 0
+}
+
+// snapshot marks the parameters of all components, restore goes back to a mark, and release ends one. The cost is that of
+// the changes in between, whatever the number of components.
+func (m *machine) snapshot() int {
+	m.open++
+	m.epoch++
+	return len(m.undo)
+}
+
+func (m *machine) restore(mark int) {
+	for i := len(m.undo) - 1; i >= mark; i-- {
+		u := m.undo[i]
+		u.state.params, u.state.epoch = u.params, u.epoch
+	}
+	m.undo = m.undo[:mark]
+}
+
+func (m *machine) release() {
+	if m.open--; m.open == 0 {
+		m.undo = m.undo[:0]
 	}
 }
 
@@ -60,10 +113,10 @@ type frame struct {
 	parent   *frame
 	stored   bool // came out of Platform.Dependency
 
-	all          []int          // component indices
-	keys         map[int]string // printed identifiers of the components
-	dependencies map[int]*frame // whose integrity was checked in this run
-	processed    map[int]bool   // in the section that runs now
+	all          []int              // component indices
+	components   map[int]*component // those used so far
+	dependencies map[int]*frame     // whose integrity was checked in this run
+	processed    map[int]bool       // in the section that runs now
 	unlinked     map[string]bool
 }
 
@@ -164,11 +217,12 @@ func (s *scope) command(cmd *suit.Command, position int) error {
 		}
 		return s.located(cmd, -1, h.scope(s, cmd, position))
 	}
-	for _, index := range slices.Clone(s.current) {
+	for _, index := range s.current {
 		if err := s.count(cmd, index); err != nil {
 			return err
 		}
 		c := s.component(index)
+		c.measured = nil
 		err := s.located(cmd, index, h.component(s, cmd, c))
 		s.record(cmd, c, err)
 		if err != nil {
@@ -179,13 +233,15 @@ func (s *scope) command(cmd *suit.Command, position int) error {
 }
 
 // count ends runs that were cancelled or execute too much.
-func (s *scope) count(cmd *suit.Command, index int) error {
+func (s *scope) count(cmd *suit.Command, index int) error { return s.located(cmd, index, s.step()) }
+
+func (s *scope) step() error {
 	m := s.frame.machine
 	if err := m.ctx.Err(); err != nil {
-		return s.located(cmd, index, err)
+		return err
 	}
 	if m.commands++; m.commands > m.options.Limits.Commands {
-		return s.located(cmd, index, fmt.Errorf("%w: more than %d commands", ErrLimit, m.options.Limits.Commands))
+		return fmt.Errorf("%w: more than %d commands", ErrLimit, m.options.Limits.Commands)
 	}
 	return nil
 }
@@ -212,35 +268,39 @@ func (s *scope) located(cmd *suit.Command, index int, err error) error {
 	return e
 }
 
-// component is the current component of a command.
+// component is a component as one manifest lists it.
 type component struct {
 	index      int
 	id         suit.ComponentID
-	key        string
+	key        string // the identifier, printed
 	dependency bool
-	measured   suit.Params // what the command found, for its record
+	state      *state
+	measured   suit.Params // what the last command found, for its record
 }
 
+// component is looked up once per run: every command of every component needs it.
 func (s *scope) component(index int) *component {
-	id, dependency, _ := s.frame.manifest.Component(index)
-	return &component{index: index, id: id, key: s.frame.key(index, id), dependency: dependency}
-}
-
-// key prints an identifier once per run: every command of every component needs it.
-func (f *frame) key(index int, id suit.ComponentID) string {
-	key, ok := f.keys[index]
-	if !ok {
-		if f.keys == nil {
-			f.keys = map[int]string{}
-		}
-		key = id.String()
-		f.keys[index] = key
+	f := s.frame
+	if c, ok := f.components[index]; ok {
+		return c
 	}
-	return key
+	id, dependency, _ := f.manifest.Component(index)
+	c := &component{index: index, id: id, key: id.String(), dependency: dependency}
+	st, ok := f.machine.states[c.key]
+	if !ok {
+		st = &state{}
+		f.machine.states[c.key] = st
+	}
+	c.state = st
+	if f.components == nil {
+		f.components = map[int]*component{}
+	}
+	f.components[index] = c
+	return c
 }
 
 // params returns the parameters of a component.
-func (s *scope) params(c *component) suit.Params { return s.frame.machine.params[c.key] }
+func (s *scope) params(c *component) suit.Params { return c.state.params }
 
 // record writes a record where the command's reporting policy asks for it (suit-manifest section 8.4.7).
 func (s *scope) record(cmd *suit.Command, c *component, err error) {
@@ -261,7 +321,3 @@ func (s *scope) record(cmd *suit.Command, c *component, err error) {
 		Properties: c.measured,
 	})
 }
-
-// snapshot and restore let a failed alternative leave no parameters behind.
-func (m *machine) snapshot() map[string]suit.Params        { return maps.Clone(m.params) }
-func (m *machine) restore(snapshot map[string]suit.Params) { m.params = snapshot }

@@ -114,7 +114,10 @@ func installs(m *suit.Manifest) bool {
 
 // closing makes the checks that need the whole procedure.
 func (m *machine) closing(proc procedure) error {
-	for key := range m.unauthenticated {
+	for key, st := range m.states {
+		if !st.unauthenticated {
+			continue
+		}
 		return &Error{Reason: report.ReasonConditionFailed, Err: fmt.Errorf(
 			"%w: %s was decrypted with a cipher that does not authenticate, and no image-match covers it", ErrRule, key)}
 	}
@@ -140,6 +143,9 @@ func (m *machine) finish(err error) {
 		return
 	}
 	m.root.collect(true)
+	if len(out.Unlinked) == 0 {
+		return
+	}
 	gone := map[string]bool{}
 	for _, id := range out.Unlinked {
 		gone[id.String()] = true

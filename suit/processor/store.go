@@ -77,18 +77,18 @@ func (m *machine) create(c *component, params suit.Params) (Writer, error) {
 
 // stored notes the new content of a component.
 func (m *machine) stored(c *component, n int64, got suit.Digest, hasDigest bool, note suit.Params) {
-	m.forget(c)
+	c.forget()
 	properties := note.Clone()
 	if properties == nil {
 		properties = suit.Params{suit.ParamSize: uint64(n)}
 	}
-	done := Touched{Component: c.id, Size: n}
+	done := Touched{Size: n}
 	if hasDigest {
-		m.digests[c.key] = got
+		c.state.digest = got
 		properties[suit.ParamDigest] = got
 		done.Digest = got
 	}
-	m.touch(done, properties)
+	m.touch(c, done, properties)
 }
 
 // boundedWriter refuses the first byte over its limit.
