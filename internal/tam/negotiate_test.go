@@ -130,4 +130,3 @@ func TestNegotiationEnds(t *testing.T) {
 		t.Errorf("problem %q", w.problem())
 	}
 }
-
