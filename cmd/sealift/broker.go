@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -22,7 +23,7 @@ import (
 
 // brokerFlags are the flags of `broker run`.
 type brokerFlags struct {
-	device, moc, token, state, emulator, agent, relay, publish, ready string
+	device, moc, ca, token, state, emulator, agent, relay, publish, ready string
 }
 
 func newBrokerCmd(a *app) *cobra.Command {
@@ -37,7 +38,8 @@ One Broker serves one device: a second one is refused.`,
 	}
 	flags := run.Flags()
 	flags.StringVar(&f.device, "device", "", "name of the device (the name of its token)")
-	flags.StringVar(&f.moc, "moc", "", "address of the M/OC, as in http://127.0.0.1:7788")
+	flags.StringVar(&f.moc, "moc", "", "address of the M/OC, as in https://moc.example:7788")
+	flags.StringVar(&f.ca, "ca", "", "PEM file of the M/OC's certificate authority (default: those of the system)")
 	flags.StringVar(&f.token, "token-file", "", "file with the device's bearer token")
 	flags.StringVar(&f.state, "state", "", "folder for the Broker's state")
 	flags.StringVar(&f.emulator, "emulator", "", "Unix socket of the emulated TEE platform")
@@ -62,9 +64,14 @@ func (a *app) runBroker(ctx context.Context, f brokerFlags) error {
 			return err
 		}
 	}
+	roots, err := readAuthority(f.ca)
+	if err != nil {
+		return err
+	}
 	log := a.logger()
 	b, err := broker.New(broker.Config{
-		Device: f.device, MOC: &mocapi.Client{BaseURL: f.moc, Token: strings.TrimSpace(string(token))},
+		Device: f.device, Roots: roots,
+		MOC:    &mocapi.Client{BaseURL: f.moc, Token: strings.TrimSpace(string(token)), HTTP: broker.HTTPClient(roots)},
 		Driver: emulator.Dial(f.emulator), Agent: f.agent, StateDir: f.state, Relay: f.relay, PublishOn: f.publish, Log: log,
 		Ready: func(r broker.Ready) {
 			log.Info("the device is announced", "device", f.device, "relay", r.Relay, "hardware", r.Info.Hardware, "emulated", r.Info.Emulated)
@@ -80,6 +87,22 @@ func (a *app) runBroker(ctx context.Context, f brokerFlags) error {
 		return err
 	}
 	return b.Run(ctx)
+}
+
+// readAuthority reads certificates in PEM form; an empty path is the system's authorities.
+func readAuthority(path string) (*x509.CertPool, error) {
+	if path == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, usageError("", "reading the certificate authority: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, usageError("", "%s holds no PEM certificate", path)
+	}
+	return pool, nil
 }
 
 // writeReady makes the file at path in one step; an empty path is none.

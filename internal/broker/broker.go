@@ -16,6 +16,7 @@ package broker
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -45,8 +46,9 @@ type Config struct {
 	Driver    platform.Driver // the TEE platform of the device
 	Agent     string          // path of the Agent image
 	StateDir  string
-	Relay     string // address of the relay listener; empty means 127.0.0.1 and any port
-	PublishOn string // address on which UAs publish their ports; empty means 127.0.0.1
+	Relay     string         // address of the relay listener; empty means 127.0.0.1 and any port
+	PublishOn string         // address on which UAs publish their ports; empty means 127.0.0.1
+	Roots     *x509.CertPool // authorities of the servers that the Broker asks; nil: the system's
 	Log       *slog.Logger
 	Ready     func(Ready) // called once the device has been announced
 
@@ -98,8 +100,8 @@ func New(cfg Config) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		cfg: cfg, lock: lock, fetcher: newFetcher(cfg.MOC), changed: make(chan struct{}, 1), known: make(chan struct{}),
-		teep:    &teephttp.Client{HTTP: &http.Client{Transport: newTransport()}},
+		cfg: cfg, lock: lock, fetcher: newFetcher(cfg.MOC, cfg.Roots), changed: make(chan struct{}, 1), known: make(chan struct{}),
+		teep:    &teephttp.Client{HTTP: &http.Client{Transport: newTransport(cfg.Roots)}},
 		runners: map[string]*runner{}, leaving: map[string]string{},
 	}
 	if err := b.open(); err != nil {
@@ -136,17 +138,6 @@ func (b *Broker) close() {
 		b.host.Close()
 	}
 	b.lock.Close()
-}
-
-// newTransport bounds the TEEP sessions below TEEP. The TAM may think for as long as it waits for nothing but itself; an
-// endless silence is cut.
-func newTransport() *http.Transport {
-	return &http.Transport{
-		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: 2 * time.Minute,
-		IdleConnTimeout:       time.Minute,
-	}
 }
 
 func imageDigest(path string) (string, error) {

@@ -242,7 +242,7 @@ func TestFetcher(t *testing.T) {
 		}
 	}))
 	defer web.Close()
-	f := newFetcher(&mocapi.Client{BaseURL: m.URL, Token: "device-token"})
+	f := newFetcher(&mocapi.Client{BaseURL: m.URL, Token: "device-token"}, nil)
 	f.stall = 50 * time.Millisecond
 	fetch := func(uri string, limit int64) (string, error) {
 		r, err := f.fetch(t.Context(), uri, limit)

@@ -6,6 +6,7 @@ package broker
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -29,8 +30,9 @@ type fetcher struct {
 	slots chan struct{}
 }
 
-func newFetcher(moc *mocapi.Client) *fetcher {
+func newFetcher(moc *mocapi.Client, roots *x509.CertPool) *fetcher {
 	transport := &http.Transport{
+		TLSClientConfig:       tlsConfig(roots),
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: 30 * time.Second,

@@ -76,9 +76,9 @@ func httpClient(c *home.Context) (*http.Client, error) {
 	}}, nil
 }
 
-// away reports whether err says that the M/OC does not answer, or not now.
+// away reports whether err says that the M/OC does not answer, or not now. One whose certificate is not accepted does answer.
 func away(err error) bool {
-	return fault.Is(err, fault.Unreachable) || fault.Is(err, fault.Unavailable)
+	return (fault.Is(err, fault.Unreachable) && !mocapi.Untrusted(err)) || fault.Is(err, fault.Unavailable)
 }
 
 // neverArrived reports whether the request behind err cannot have reached the M/OC, so that even a request that must not be

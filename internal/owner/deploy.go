@@ -86,6 +86,7 @@ func (o *Owner) create(ctx context.Context, s *session, file *archive.File, devi
 	if err := checkPlan(d, dep); err != nil {
 		return nil, err
 	}
+	o.followFrom(dep.ID, 0)
 	state := deployment{ID: dep.ID, Context: s.name, Account: me.Name, Package: *d, Created: o.Now().UTC()}
 	if err := o.Home.AddDeployment(dep.ID, state); err != nil {
 		return nil, err
@@ -242,10 +243,19 @@ func timeoutError(dep *mocapi.Deployment) error {
 	return e.WithHint("sealift status %s shows where it stands; a longer --timeout waits longer", dep.ID)
 }
 
-// tellSteps tells the steps of a trace that were not told yet.
-func (o *Owner) tellSteps(dep *mocapi.Deployment) {
+// followFrom says that the first n steps of a deployment are known.
+func (o *Owner) followFrom(id string, n int) {
 	if o.told == nil {
 		o.told = make(map[string]int)
+	}
+	o.told[id] = n
+}
+
+// tellSteps tells the steps of a trace that were not told yet. What a deployment had done before this Owner first looked at it is history,
+// not news: `sealift status` shows it.
+func (o *Owner) tellSteps(dep *mocapi.Deployment) {
+	if _, followed := o.told[dep.ID]; !followed {
+		o.followFrom(dep.ID, len(dep.Trace))
 	}
 	for i, t := range dep.Trace {
 		if i < o.told[dep.ID] {

@@ -112,7 +112,7 @@ func checkRoots(r PolicyRequest) error {
 	}
 	for _, root := range r.Roots {
 		if root.IsEmulated() && (r.Production || !r.AcceptEmulated) {
-			e := fault.New(fault.AppraisalRefused, "the root %s is EMULATED: it protects nothing from the machine's operator", root)
+			e := fault.New(fault.AppraisalRefused, "the root is EMULATED and protects nothing from the machine's operator: %s", root)
 			e.Exit = fault.ExitPolicy
 			return e.WithHint("--accept-emulated names it on purpose; a production policy never does")
 		}

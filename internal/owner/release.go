@@ -90,7 +90,9 @@ func (o *Owner) stillAppraised(ctx context.Context, s *session, id string, a *Ap
 		return err
 	case now.State == mocapi.StateFailed:
 		return problemOf(now)
-	case now.AgentKey != nil && !now.AgentKey.Equal(a.state.AgentKey):
+	}
+	o.tellSteps(now) // the M/OC has noted the appraisal by now, and it comes before the release
+	if now.AgentKey != nil && !now.AgentKey.Equal(a.state.AgentKey) {
 		return errNotAppraised("another Agent answers for this deployment than the one that was appraised")
 	}
 	return nil

@@ -183,6 +183,8 @@ func (o *Owner) appraise(ctx context.Context, s *session, d *deployment, dep *mo
 		}
 		return nil, &Refused{Deployment: d.ID, Result: result, Advice: f.result}
 	}
+	o.tell("verify", "owner", fmt.Sprintf("accepted the Evidence by policy %q: %s, Agent %.16s, %s%s", policy.Name, result.Status,
+		hex.EncodeToString(f.input.AgentKey.KID()), countTAs(len(verified.Claims.TAs)), mark(result.Emulated)))
 	posted, err := o.post(ctx, s, d, f, key, result, verified)
 	if err != nil {
 		return nil, err
@@ -191,9 +193,14 @@ func (o *Owner) appraise(ctx context.Context, s *session, d *deployment, dep *mo
 	if err := o.change(d.ID, func(d *deployment) error { d.Appraised = &state; return nil }); err != nil {
 		return nil, err
 	}
-	o.tell("verify", "owner", fmt.Sprintf("accepted the Evidence by policy %q: %s, Agent %.16s, %d TA%s", policy.Name, result.Status,
-		hex.EncodeToString(state.AgentKey.KID()), len(state.TAs), mark(result.Emulated)))
 	return &Appraised{Deployment: d.ID, Result: result, Advice: f.result, state: state, positive: true}, nil
+}
+
+func countTAs(n int) string {
+	if n == 1 {
+		return "1 TA"
+	}
+	return fmt.Sprintf("%d TAs", n)
 }
 
 // judge verifies and appraises. The configuration is nil where the Evidence is not authentic.

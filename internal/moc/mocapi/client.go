@@ -5,6 +5,7 @@ package mocapi
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -215,10 +216,20 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, body
 	return resp, nil
 }
 
+// Untrusted reports whether err says that the M/OC answered with a certificate that was not accepted: asking again is of no use.
+func Untrusted(err error) bool {
+	_, ok := errors.AsType[*tls.CertificateVerificationError](err)
+	return ok
+}
+
 // unreachable keeps a cancelled context a cancelled context; everything else of the transport is fault.Unreachable.
 func unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return err
+	}
+	if Untrusted(err) {
+		return fault.Wrap(fault.Unreachable, fmt.Errorf("the M/OC's certificate is not accepted: %w", err)).
+			WithHint("name the authority that issued it: --ca FILE")
 	}
 	return fault.Wrap(fault.Unreachable, fmt.Errorf("the M/OC does not answer: %w", err)).
 		WithHint("is it running, and is the address right?")

@@ -49,7 +49,7 @@ type File struct {
 // TA describes the trusted application.
 type TA struct {
 	Binary  string   // path of a static ELF
-	Args    []string // may hold ${PD}, ${LISTEN}, ${TA} (see internal/launch)
+	Args    []string // may hold ${PD}, ${ATTEST} and, when it serves on a socket, ${LISTEN} (see internal/launch)
 	Serve   string   // "socket" (default) or "stdio"
 	Callers string   // "owner" (default): only the owner's key may connect; "any"
 	Memory  uint64   // bytes; 0 leaves it to the Agent
