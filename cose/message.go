@@ -23,6 +23,7 @@ type Message struct {
 	body       *header
 	payload    []byte // nil where it is detached
 	signatures []signature
+	one        [1]signature // room for a COSE_Sign1's
 }
 
 // signature is one signer's part; in a COSE_Sign1 its header is the body's.
@@ -72,7 +73,8 @@ func parse(r *wire.Reader) (*Message, error) {
 	if m.multi {
 		err = m.readSignatures(r)
 	} else {
-		m.signatures = []signature{{m.body, r.Bytes()}}
+		m.one[0] = signature{m.body, r.Bytes()}
+		m.signatures = m.one[:]
 	}
 	if err != nil {
 		return nil, err

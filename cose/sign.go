@@ -72,6 +72,12 @@ func sign1(rand io.Reader, s Signer, h Headers, payload []byte, detached bool) (
 
 // SignMulti makes a tagged COSE_Sign: each signer adds a signature with its own alg and kid.
 func SignMulti(rand io.Reader, ss []Signer, payload []byte) ([]byte, error) {
+	return SignMultiCertified(rand, ss, nil, payload)
+}
+
+// SignMultiCertified is SignMulti with certificates beside the signatures: chains holds, for the algorithm of a signer, what
+// Headers.X5Chain would.
+func SignMultiCertified(rand io.Reader, ss []Signer, chains map[Algorithm][][]byte, payload []byte) ([]byte, error) {
 	if len(ss) == 0 || len(ss) > maxSignatures {
 		return nil, fmt.Errorf("%w: %d signers", ErrUnsupported, len(ss))
 	}
@@ -80,7 +86,7 @@ func SignMulti(rand io.Reader, ss []Signer, payload []byte) ([]byte, error) {
 	b = wire.AppendMap(wire.AppendBytes(b, nil), 0)
 	b = wire.AppendArray(wire.AppendBytes(b, payload), len(ss))
 	for _, s := range ss {
-		w := headerWriter{alg: s.Algorithm(), kid: s.Key().KID()}
+		w := headerWriter{alg: s.Algorithm(), kid: s.Key().KID(), x5chain: chains[s.Algorithm()]}
 		protected, err := w.protected()
 		if err != nil {
 			return nil, err

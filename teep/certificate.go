@@ -29,6 +29,15 @@ func SignCertified(rand io.Reader, s cose.Signer, chain [][]byte, m Message) ([]
 	return cose.Sign1With(rand, s, cose.Headers{X5Chain: chain}, payload)
 }
 
+// SignAllCertified is SignAll with the certificates of the signers' keys; chains has them by algorithm.
+func SignAllCertified(rand io.Reader, ss []cose.Signer, chains map[cose.Algorithm][][]byte, m Message) ([]byte, error) {
+	payload, err := Encode(m)
+	if err != nil {
+		return nil, err
+	}
+	return cose.SignMultiCertified(rand, ss, chains, payload)
+}
+
 // certified gives the key of the sender's certificate, nil where the message is to be judged by raw keys alone: there are no
 // roots, no certificates, or one of the signatures names a raw key that is trusted anyhow.
 func (s *Signed) certified(keys []*cose.Key, o Options) (*cose.Key, *x509.Certificate, error) {

@@ -111,6 +111,40 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
+// TestCertificatesOfSeveralSigners: in a COSE_Sign the chain of one signer suffices, and its key must be one of the signers'.
+func TestCertificatesOfSeveralSigners(t *testing.T) {
+	root := newAuthority(t, nil, "root")
+	roots := x509.NewCertPool()
+	roots.AddCert(root.cert)
+	s, ed := fixedSigner(t, cose.AlgESP256, "a"), fixedSigner(t, cose.AlgEd25519, "a")
+	now := time.Unix(1_800_000_000, 0)
+	chain := func(k *cose.Key) [][]byte {
+		template := &x509.Certificate{Subject: pkix.Name{CommonName: "tam"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}
+		return [][]byte{root.issue(t, root, template, k.Public())}
+	}
+	for name, c := range map[string]struct {
+		chains map[cose.Algorithm][][]byte
+		want   error
+	}{
+		"both":           {map[cose.Algorithm][][]byte{cose.AlgESP256: chain(s.Key()), cose.AlgEd25519: chain(ed.Key())}, nil},
+		"the second":     {map[cose.Algorithm][][]byte{cose.AlgEd25519: chain(ed.Key())}, nil},
+		"of a bystander": {map[cose.Algorithm][][]byte{cose.AlgEd25519: chain(fixedSigner(t, cose.AlgEd25519, "b").Key())}, cose.ErrNoKey},
+		"none":           {nil, cose.ErrNoKey},
+	} {
+		data, err := teep.SignAllCertified(nil, []cose.Signer{s, ed}, c.chains, queryRequest())
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed, err := teep.Parse(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := signed.Verify(nil, teep.Options{Roots: roots, Now: now}); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestProfiles: what the compatibility profile takes, the strict one refuses.
 func TestProfiles(t *testing.T) {
 	s := fixedSigner(t, cose.AlgESP256, "a")

@@ -60,7 +60,11 @@ func (a *Agent) answer(ctx context.Context, msg []byte) (teep.Message, error) {
 	}
 	v, err := a.verifyTAM(signed)
 	if err != nil {
-		return refuseSender(err), nil
+		e := refuseSender(err)
+		if e.Code == teep.ErrCodeBadCertificate || e.Code == teep.ErrCodeCertificateExpired {
+			e.Extensions = a.keyOption() // so that a TAM that does not know this Agent can tell that it means it
+		}
+		return e, nil
 	}
 	switch m := v.Message.(type) {
 	case *teep.QueryRequest:

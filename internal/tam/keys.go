@@ -15,6 +15,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"sealift/cose"
 )
@@ -26,6 +28,27 @@ type Keys struct {
 	MAC      []byte        // of tokens and challenges
 	// Decrypt opens Evidence and SUIT Reports that Agents encrypt to this TAM. It signs nothing (teep-protocol section 8.1).
 	Decrypt *ecdh.PrivateKey
+	// Chains are the certificates of the signers, by algorithm, for Agents that know roots instead of keys.
+	Chains map[cose.Algorithm][]*x509.Certificate
+}
+
+// chainsAt are the certificates to send: those that have not expired.
+func (k *Keys) chainsAt(now time.Time) map[cose.Algorithm][][]byte {
+	out := map[cose.Algorithm][][]byte{}
+	for alg, chain := range k.Chains {
+		var der [][]byte
+		for _, c := range chain {
+			if now.After(c.NotAfter) {
+				der = nil
+				break
+			}
+			der = append(der, c.Raw)
+		}
+		if der != nil {
+			out[alg] = der
+		}
+	}
+	return out
 }
 
 // EncKey returns the key that Agents may encrypt to, nil if there is none.
@@ -99,6 +122,9 @@ func LoadKeys(dir string) (*Keys, error) {
 		}
 		f.put(signer)
 	}
+	if err := k.loadChains(dir); err != nil {
+		return nil, err
+	}
 	var err error
 	if k.Decrypt, err = loadDecryption(filepath.Join(dir, "tam-ecdh.pem")); err != nil {
 		return nil, err
@@ -113,6 +139,36 @@ func LoadKeys(dir string) (*Keys, error) {
 	}
 	k.MAC = mac
 	return k, err
+}
+
+// loadChains reads the certificates that the operator has put beside the keys, the signer's first: tam-esp256.crt, tam-ed25519.crt.
+func (k *Keys) loadChains(dir string) error {
+	k.Chains = map[cose.Algorithm][]*x509.Certificate{}
+	for _, s := range k.Signers {
+		name := "tam-" + strings.ToLower(s.Algorithm().String()) + ".crt"
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("tam: %w", err)
+		}
+		for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+			c, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				return fmt.Errorf("tam: %s: %w", name, err)
+			}
+			k.Chains[s.Algorithm()] = append(k.Chains[s.Algorithm()], c)
+		}
+		chain := k.Chains[s.Algorithm()]
+		if len(chain) == 0 {
+			return fmt.Errorf("tam: %s: no certificate", name)
+		}
+		if key, err := cose.NewKey(chain[0].PublicKey); err != nil || !key.Equal(s.Key()) {
+			return fmt.Errorf("tam: %s: not a certificate of the key beside it", name)
+		}
+	}
+	return nil
 }
 
 // loadDecryption reads the P-256 key for ECDH. PKCS #8 does not tell ECDH from ECDSA on P-256; the parser answers with the latter.

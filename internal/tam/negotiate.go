@@ -18,6 +18,7 @@ type terms struct {
 	suites    []teep.CipherSuite // nil: both
 	versions  []uint32
 	freshness []uint32
+	raw       bool   // no certificates: the Agent may know the key itself
 	byTime    bool   // ask for freshness by time: no challenge
 	result    []byte // Attestation Result about the TAM
 }
@@ -26,7 +27,8 @@ type terms struct {
 func negotiable(code teep.ErrCode) bool {
 	switch code {
 	case teep.ErrCodeUnsupportedExtension, teep.ErrCodeUnsupportedFreshness, teep.ErrCodeUnsupportedVersion,
-		teep.ErrCodeUnsupportedCipherSuites, teep.ErrCodeAttestationRequired, teep.ErrCodeUnsupportedSUITReport:
+		teep.ErrCodeUnsupportedCipherSuites, teep.ErrCodeAttestationRequired, teep.ErrCodeUnsupportedSUITReport,
+		teep.ErrCodeBadCertificate, teep.ErrCodeCertificateExpired:
 		return true
 	}
 	return false
@@ -49,6 +51,9 @@ func (e *Engine) negotiate(ctx context.Context, m *teep.Error) (t terms, ok bool
 		}
 		t.freshness, t.byTime = []uint32{teep.FreshnessTimestamp}, true
 		return t, e.Protocol.Window > 0 && slices.Contains(m.SupportedFreshness, teep.FreshnessTimestamp)
+	case teep.ErrCodeBadCertificate, teep.ErrCodeCertificateExpired:
+		t.raw = true
+		return t, len(e.Keys.chainsAt(e.Now())) > 0
 	case teep.ErrCodeAttestationRequired:
 		if e.Protocol.Attest == nil {
 			return t, false
@@ -142,15 +147,31 @@ func (t terms) query() *teep.QueryRequest {
 // protect signs a QueryRequest: with the suite that was agreed upon, with that of the Agent's key, or, when nothing is known of the Agent
 // (nil), with one signature for each suite (teep-protocol section 8.1).
 func (e *Engine) protect(agent *cose.Key, t terms, q *teep.QueryRequest) ([]byte, error) {
+	chains := e.Keys.chainsAt(e.Now())
+	if t.raw {
+		chains = nil
+	}
+	if agent == nil && t.suites == nil {
+		return teep.SignAllCertified(e.Rand, e.Keys.Signers, chains, q)
+	}
+	alg := suiteOf(agent)
 	if t.suites != nil {
-		s := e.signers[t.suites[0][0].Alg]
-		if s == nil {
-			return nil, fmt.Errorf("tam: no key for %v", t.suites[0][0].Alg)
-		}
-		return teep.Sign(e.Rand, s, q)
+		alg = t.suites[0][0].Alg
 	}
+	s := e.signers[alg]
+	if s == nil {
+		return nil, fmt.Errorf("tam: no key for %v", alg)
+	}
+	return teep.SignCertified(e.Rand, s, chains[alg], q)
+}
+
+// suiteOf is the algorithm that an Agent has chosen by having this key; ESP256 while it has none.
+func suiteOf(agent *cose.Key) cose.Algorithm {
 	if agent == nil {
-		return teep.SignAll(e.Rand, e.Keys.Signers, q)
+		return cose.AlgESP256
 	}
-	return e.sign(agent, q)
+	if _, isP256 := agent.ECDSA(); !isP256 {
+		return cose.AlgEd25519
+	}
+	return cose.AlgESP256
 }

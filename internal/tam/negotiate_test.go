@@ -5,7 +5,15 @@ package tam_test
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
+	"math/big"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -128,5 +136,57 @@ func TestNegotiationEnds(t *testing.T) {
 	}
 	if !strings.HasPrefix(w.problem(), "agent-error") {
 		t.Errorf("problem %q", w.problem())
+	}
+}
+
+// TestCertificates: with certificates beside its keys the TAM sends them while they are valid, and without them to an Agent that does not like
+// them.
+func TestCertificates(t *testing.T) {
+	w := newWorld(t, usecase.ModeTAPD, "")
+	_, rootKey, err := ed25519.GenerateKey(rand.Reader)
+	must(t, err)
+	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "root"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: w.clock.Add(-time.Hour), NotAfter: w.clock.Add(1000 * time.Hour)}
+	rootDER, err := x509.CreateCertificate(rand.Reader, root, root, rootKey.Public(), rootKey)
+	must(t, err)
+	for name, key := range map[string]*cose.Key{"tam-esp256.crt": w.keys.Signers[0].Key(), "tam-ed25519.crt": w.keys.Signers[1].Key()} {
+		leaf := &x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: w.clock.Add(-time.Hour), NotAfter: w.clock.Add(time.Hour)}
+		der, err := x509.CreateCertificate(rand.Reader, leaf, root, key.Public(), rootKey)
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(w.dir, "keys", name), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+	}
+	w.keys, err = tam.LoadKeys(filepath.Join(w.dir, "keys"))
+	must(t, err)
+	w.restart()
+	parsed, err := x509.ParseCertificate(rootDER)
+	must(t, err)
+	roots := x509.NewCertPool()
+	roots.AddCert(parsed)
+	certified := func(msg []byte) bool {
+		t.Helper()
+		signed, err := teep.Parse(msg)
+		must(t, err)
+		v, err := signed.Verify(nil, teep.Options{Roots: roots, Now: w.clock})
+		return err == nil && v.Certificate != nil
+	}
+	if !certified(w.connect()) || !certified(w.send(w.agent.process(w.connect()))) || !certified(w.connect()) {
+		t.Error("an Agent that knows the root cannot verify")
+	}
+	q, _ := w.request(w.connect())
+	for _, code := range []teep.ErrCode{teep.ErrCodeBadCertificate, teep.ErrCodeCertificateExpired} {
+		msg := w.send(w.agent.sign(&teep.Error{Code: code, Extensions: w.agent.keyOption()}))
+		if again, _ := w.request(msg); again == nil || certified(msg) || bytes.Equal(again.Challenge, q.Challenge) {
+			t.Errorf("%v: %+v", code, again)
+		}
+	}
+	w.clock = w.clock.Add(2 * time.Hour)
+	late, err := cose.Parse(w.connect())
+	must(t, err)
+	if late.X5Chain() != nil {
+		t.Error("expired certificates are sent")
+	}
+	must(t, os.Rename(filepath.Join(w.dir, "keys", "tam-esp256.crt"), filepath.Join(w.dir, "keys", "tam-ed25519.crt")))
+	if _, err := tam.LoadKeys(filepath.Join(w.dir, "keys")); err == nil {
+		t.Error("a certificate of another key")
 	}
 }

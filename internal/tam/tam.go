@@ -122,11 +122,8 @@ func (e *Engine) query(d *store.Deployment) ([]byte, error) {
 
 // sign protects a message with the suite of the Agent (teep-protocol section 8.1: the same suite in both directions).
 func (e *Engine) sign(agent *cose.Key, m teep.Message) ([]byte, error) {
-	alg := cose.AlgESP256
-	if _, isP256 := agent.ECDSA(); !isP256 {
-		alg = cose.AlgEd25519
-	}
-	return teep.Sign(e.Rand, e.signers[alg], m)
+	alg := suiteOf(agent)
+	return teep.SignCertified(e.Rand, e.signers[alg], e.Keys.chainsAt(e.Now())[alg], m)
 }
 
 // Message answers a message of an Agent. What cannot be believed gets no answer and changes nothing.
