@@ -60,24 +60,28 @@ type header struct {
 
 // readHeader reads the two buckets at r.
 func readHeader(r *wire.Reader) (*header, error) {
-	h := &header{protected: r.Bytes()}
+	h := &header{}
+	if err := h.read(r); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+func (h *header) read(r *wire.Reader) error {
+	h.protected = r.Bytes()
 	if err := r.Err(); err != nil {
-		return nil, malformed(err)
+		return malformed(err)
 	}
 	if len(h.protected) > 0 {
-		p := wire.NewReader(h.protected)
-		if err := h.bucket(p, true); err != nil {
-			return nil, err
+		if err := h.bucket(wire.NewReader(h.protected), true); err != nil {
+			return err
 		}
 	}
 	h.empty = len(h.labels)+len(h.texts) == 0
 	if err := h.checkCrit(); err != nil {
-		return nil, err
+		return err
 	}
-	if err := h.bucket(r, false); err != nil {
-		return nil, err
-	}
-	return h, nil
+	return h.bucket(r, false)
 }
 
 // bucket reads one map of parameters. A label that occurs in both buckets is refused (RFC 9052 section 3).

@@ -24,6 +24,7 @@ type Message struct {
 	payload    []byte // nil where it is detached
 	signatures []signature
 	one        [1]signature // room for a COSE_Sign1's
+	head       header       // room for body
 }
 
 // signature is one signer's part; in a COSE_Sign1 its header is the body's.
@@ -57,8 +58,9 @@ func parse(r *wire.Reader) (*Message, error) {
 	if n := r.Array(); r.Err() == nil && n != 4 {
 		return nil, malformedf("message of %d elements", n)
 	}
-	var err error
-	if m.body, err = readHeader(r); err != nil {
+	m.body = &m.head
+	err := m.body.read(r)
+	if err != nil {
 		return nil, err
 	}
 	if r.Kind() == wire.KindNull {

@@ -50,23 +50,24 @@ func (c ComponentID) String() string {
 	for _, seg := range c {
 		n += 3 * len(seg)
 	}
-	b := make([]byte, 0, n)
+	var b strings.Builder
+	b.Grow(n)
 	for i, seg := range c {
 		if i > 0 {
-			b = append(b, '/')
+			b.WriteByte('/')
 		}
 		if len(seg) == 0 {
-			b = append(b, '%')
+			b.WriteByte('%')
 		}
 		for _, ch := range seg {
 			if unreserved(ch) {
-				b = append(b, ch)
+				b.WriteByte(ch)
 			} else {
-				b = append(b, '%', digits[ch>>4], digits[ch&15])
+				b.Write([]byte{'%', digits[ch>>4], digits[ch&15]})
 			}
 		}
 	}
-	return string(b)
+	return b.String()
 }
 
 // MarshalText is String, for JSON and YAML.

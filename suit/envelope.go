@@ -23,10 +23,11 @@ var tagHead = []byte{0xd8, TagEnvelope}
 type Envelope struct {
 	raw      []byte
 	tagged   bool
-	auth     cose.RawMessage   // encoded byte string of the authentication wrapper
-	digest   []byte            // encoded SUIT_Digest: what the authentication blocks cover
-	blocks   []cose.RawMessage // contents of the authentication blocks
-	manifest cose.RawMessage   // encoded byte string of the manifest, head included: what is digested
+	auth     cose.RawMessage    // encoded byte string of the authentication wrapper
+	digest   []byte             // encoded SUIT_Digest: what the authentication blocks cover
+	blocks   []cose.RawMessage  // contents of the authentication blocks
+	manifest cose.RawMessage    // encoded byte string of the manifest, head included: what is digested
+	one      [1]cose.RawMessage // room for one block
 	severed  map[Member]cose.RawMessage
 	payloads map[string]cose.RawMessage
 }
@@ -107,6 +108,7 @@ func (e *Envelope) parseAuth() error {
 	if r.Err() == nil && (n == 0 || n > 1+MaxAuthBlocks) {
 		return fmt.Errorf("%w: authentication wrapper of %d items", ErrMalformed, n)
 	}
+	e.blocks = e.one[:0]
 	for i := range n {
 		if item := r.Bytes(); i == 0 {
 			e.digest = item

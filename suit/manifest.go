@@ -134,37 +134,37 @@ func (m *Manifest) Indices() []int {
 	return out
 }
 
-// parseManifest decodes the content of the manifest's byte string. The version is looked at first: nothing of another
+// parse decodes the content of the manifest's byte string. The version is looked at first: nothing of another
 // version is interpreted.
-func parseManifest(e *Envelope, digest Digest, limits Limits) (*Manifest, error) {
+func (m *Manifest) parse(e *Envelope, digest Digest, limits Limits) error {
 	content, err := bstr(e.manifest)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	fields, err := readFields(content)
 	if err != nil {
-		return nil, fmt.Errorf("%w: manifest: %w", ErrMalformed, err)
+		return fmt.Errorf("%w: manifest: %w", ErrMalformed, err)
 	}
 	var version uint64
 	if err := decodeUint(fields.get(int64(MemberVersion)), &version); err != nil {
-		return nil, fmt.Errorf("manifest version: %w", err)
+		return fmt.Errorf("manifest version: %w", err)
 	}
 	if version != 1 {
-		return nil, fmt.Errorf("%w: %d", ErrVersion, version)
+		return fmt.Errorf("%w: %d", ErrVersion, version)
 	}
-	m := &Manifest{Envelope: e, Digest: digest}
+	m.Envelope, m.Digest = e, digest
 	for _, need := range []Member{MemberSequenceNumber, MemberCommon} {
 		if fields.get(int64(need)) == nil {
-			return nil, fmt.Errorf("%w: manifest without %v", ErrMalformed, need)
+			return fmt.Errorf("%w: manifest without %v", ErrMalformed, need)
 		}
 	}
 	budget := &parseBudget{limits: limits.withDefaults()}
 	for _, f := range fields {
 		if err := m.member(Member(f.label), f.item, budget); err != nil {
-			return nil, fmt.Errorf("%v: %w", Member(f.label), err)
+			return fmt.Errorf("%v: %w", Member(f.label), err)
 		}
 	}
-	return m, m.strayMembers()
+	return m.strayMembers()
 }
 
 // fields are the members of a map with integer labels, in the order in which they are written.

@@ -42,7 +42,13 @@ func (e *Envelope) Verify(keys []*cose.Key, o VerifyOptions) (*Verified, error) 
 	if len(e.blocks) == 0 {
 		return nil, ErrUnsigned
 	}
-	v := &Verified{}
+	parts := &struct { // in one piece
+		Verified
+		Manifest
+		signers [1]*cose.Key
+	}{}
+	v := &parts.Verified
+	v.Signers = parts.signers[:0]
 	authentic := false
 	var skipped []error
 	for _, block := range e.blocks {
@@ -65,8 +71,8 @@ func (e *Envelope) Verify(keys []*cose.Key, o VerifyOptions) (*Verified, error) 
 	if len(v.Signers) > 0 {
 		v.Signer = v.Signers[0]
 	}
-	v.Manifest, err = parseManifest(e, digest, o.Limits)
-	if err != nil {
+	v.Manifest = &parts.Manifest
+	if err := v.Manifest.parse(e, digest, o.Limits); err != nil {
 		return nil, err
 	}
 	return v, nil
@@ -78,7 +84,11 @@ func (e *Envelope) ManifestInsecure() (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseManifest(e, digest, Limits{})
+	m := &Manifest{}
+	if err := m.parse(e, digest, Limits{}); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // DigestInsecure returns the digest that the authentication wrapper states, unchecked.
@@ -94,8 +104,11 @@ func (e *Envelope) checkDigest() (Digest, error) {
 	if err != nil {
 		return Digest{}, err
 	}
-	got, err := want.Of(e.manifest)
-	if err != nil {
+	var sum [sha256.Size]byte
+	got := Digest{Alg: AlgSHA256, Bytes: sum[:]}
+	if want.Alg == AlgSHA256 {
+		sum = sha256.Sum256(e.manifest)
+	} else if got, err = want.Of(e.manifest); err != nil {
 		return Digest{}, err
 	}
 	if !want.Equal(got) {

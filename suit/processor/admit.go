@@ -53,25 +53,28 @@ func ruleReason(err error) report.Reason {
 // authorize asks for every component and for the place where the manifest itself is stored (suit-manifest section 10,
 // suit-trust-domains section 9). One of several signers is enough.
 func (f *frame) authorize() error {
-	ids := []suit.ComponentID{f.name}
-	for _, index := range f.manifest.Indices() {
-		id, _, _ := f.manifest.Component(index)
-		ids = append(ids, id)
+	if err := f.authorizeOne(f.name); err != nil {
+		return err
 	}
-	for _, id := range ids {
+	for _, index := range f.indices() {
+		id, _, _ := f.manifest.Component(index)
 		if err := f.authorizeOne(id); err != nil {
-			reason := report.ReasonComponentUnauthorised
-			if errors.Is(err, ErrUnsupportedComponent) {
-				reason = report.ReasonComponentUnsupported
-			}
-			return f.refuse(reason, fmt.Errorf("component %v: %w", id, err))
+			return err
 		}
 	}
 	return nil
 }
 
 func (f *frame) authorizeOne(id suit.ComponentID) error {
-	return f.anySigner(func(signer *cose.Key) error { return f.machine.platform.Authorize(signer, id) })
+	err := f.anySigner(func(signer *cose.Key) error { return f.machine.platform.Authorize(signer, id) })
+	if err == nil {
+		return nil
+	}
+	reason := report.ReasonComponentUnauthorised
+	if errors.Is(err, ErrUnsupportedComponent) {
+		reason = report.ReasonComponentUnsupported
+	}
+	return f.refuse(reason, fmt.Errorf("component %v: %w", id, err))
 }
 
 // anySigner asks for each signer until one may; a MAC has none.

@@ -11,7 +11,9 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"fmt"
 	"io"
+	"io/fs"
 	"testing"
 
 	"sealift/cose"
@@ -19,22 +21,60 @@ import (
 	"sealift/suit"
 )
 
-// BenchmarkUpdate decodes, verifies and runs the TEEP draft's manifests: U fetches by URI, I has the payload integrated.
-func BenchmarkUpdate(b *testing.B) {
+var errAbsent = fmt.Errorf("absent: %w", fs.ErrNotExist)
+
+// benchRuns are the manifests whose cost is reported: the TEEP draft's with P-256 (U fetches by URI, I has the payload
+// integrated), and the same content under Ed25519 and HMAC.
+func benchRuns(b testing.TB) map[string]func() error {
+	b.Helper()
+	runs := map[string]func() error{}
+	add := func(name string, envelope []byte, device *memPlatform, o Options) {
+		p := &benchPlatform{memPlatform: device, payload: []byte(helloTA)}
+		proc := New(p, o)
+		runs[name] = func() error {
+			p.written = false
+			_, err := proc.Update(context.Background(), envelope)
+			return err
+		}
+	}
 	for _, name := range []string{"expU", "expI"} {
+		add(name, sharedtest.Read(b, "vectors", "libcsuit/"+name+".suit.cbor"), exampleDevice(b), exampleKeys(b))
+	}
+	for _, p := range []profile{{name: "Ed25519", auth: cose.AlgEd25519}, {name: "MAC0", auth: cose.AlgHMAC256}} {
+		envelope, o := p.authenticate(b, taBuilder(1, []byte(helloTA)))
+		add(p.name, envelope, ownDevice(), o)
+	}
+	return runs
+}
+
+// BenchmarkUpdate decodes, verifies and runs, payload hashing included.
+func BenchmarkUpdate(b *testing.B) {
+	runs := benchRuns(b)
+	for _, name := range []string{"expU", "expI", "Ed25519", "MAC0"} {
 		b.Run(name, func(b *testing.B) {
-			envelope := sharedtest.Read(b, "vectors", "libcsuit/"+name+".suit.cbor")
-			p := exampleDevice(b)
-			proc := New(p, exampleKeys(b))
 			b.ReportAllocs()
 			for b.Loop() {
-				clear(p.components)
-				p.creates = p.creates[:0]
-				if _, err := proc.Update(context.Background(), envelope); err != nil {
+				if err := runs[name](); err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
+	}
+}
+
+// TestAllocations holds the bound on allocations per manifest, verification included.
+func TestAllocations(t *testing.T) {
+	const bound = 60
+	for name, run := range benchRuns(t) {
+		n := testing.AllocsPerRun(100, func() {
+			if err := run(); err != nil {
+				t.Fatal(err)
+			}
+		})
+		t.Logf("%s: %.0f allocations", name, n)
+		if n >= bound {
+			t.Errorf("%s: %.0f allocations, should be less than %d", name, n, bound)
+		}
 	}
 }
 

@@ -79,7 +79,7 @@ func imageMatch(s *scope, _ *suit.Command, c *component) error {
 	if err != nil {
 		return err
 	}
-	c.measured = suit.Params{suit.ParamDigest: got}
+	c.measured = c.state.digestRecord(got)
 	if !want.Equal(got) {
 		return failed("expected %v, got %v", want, got)
 	}

@@ -137,6 +137,9 @@ func processDependency(s *scope, cmd *suit.Command, c *component) error {
 			return err
 		}
 	}
+	if f.processed == nil {
+		f.processed = map[int]bool{}
+	}
 	f.processed[c.index] = true
 	return hard(f.dependencies[c.index].runSection(s.section))
 }

@@ -68,7 +68,9 @@ func (s *scope) payloadLimit(params suit.Params) int64 {
 // they got them), else asks the platform.
 func (s *scope) openURI(uri string, limit int64) (io.ReadCloser, error) {
 	if payload, ok := s.frame.manifest.Envelope.Payload(uri); ok {
-		return io.NopCloser(bytes.NewReader(payload)), nil
+		r := &payloadReader{}
+		r.Reset(payload)
+		return r, nil
 	}
 	m := s.frame.machine
 	scheme, _, _ := strings.Cut(uri, ":")
@@ -84,6 +86,12 @@ func (s *scope) openURI(uri string, limit int64) (io.ReadCloser, error) {
 	}
 	return r, nil
 }
+
+// payloadReader reads an integrated payload.
+type payloadReader struct{ bytes.Reader }
+
+// Close does nothing.
+func (*payloadReader) Close() error { return nil }
 
 // upToDate reports whether the component has the wanted digest already, and notes it if so.
 func (m *machine) upToDate(s *scope, c *component) bool {

@@ -98,11 +98,11 @@ func checked[T any](parse func([]byte) (T, error)) func(value any) error {
 // is reports whether the platform has an optional interface.
 func is[T any](p Platform) bool { _, ok := p.(T); return ok }
 
-func (h handler) supported(p Platform, o Options) bool {
+func (h handler) supported(p Platform, o *Options) bool {
 	return (h.scope != nil || h.component != nil) && (!h.extension || o.UpdateManagement) && (h.available == nil || h.available(p))
 }
 
-func (h parameter) supported(p Platform, o Options) bool {
+func (h parameter) supported(p Platform, o *Options) bool {
 	return (!h.extension || o.UpdateManagement) && (h.available == nil || h.available(p))
 }
 
@@ -110,12 +110,12 @@ func (h parameter) supported(p Platform, o Options) bool {
 func (p *Processor) Capabilities() *report.Capabilities {
 	c := &report.Capabilities{Components: []report.ComponentCapability{}}
 	for _, code := range slices.Sorted(maps.Keys(handlers)) {
-		if handlers[code].supported(p.platform, p.options) {
+		if handlers[code].supported(p.platform, &p.options) {
 			c.Commands = append(c.Commands, int64(code))
 		}
 	}
 	for _, param := range slices.Sorted(maps.Keys(parameters)) {
-		if parameters[param].supported(p.platform, p.options) {
+		if parameters[param].supported(p.platform, &p.options) {
 			c.Params = append(c.Params, int64(param))
 		}
 	}

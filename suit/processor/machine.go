@@ -16,13 +16,19 @@ import (
 type machine struct {
 	ctx      context.Context
 	platform Platform
-	options  Options
+	options  *Options
 	out      *Outcome
 	root     *frame
+
+	firstFrame  frame // room for the root
+	firstState  state // and for one component
+	firstListed [1]component
 
 	commands  int   // executed so far
 	written   int64 // bytes so far
 	manifests int   // admitted so far
+
+	records []report.Record // room for the next ones
 
 	// states is keyed by the printed component identifier, so that a dependent and its dependency share the parameters of
 	// a component that both list (suit-trust-domains section 5.4.1).
@@ -35,10 +41,16 @@ type machine struct {
 }
 
 func newMachine(ctx context.Context, p *Processor) *machine {
-	return &machine{
-		ctx: ctx, platform: p.platform, options: p.options,
-		out: &Outcome{Report: &report.Report{}}, states: map[string]*state{}, epoch: 1,
-	}
+	out := &struct { // in one piece: a manifest of usual size needs no more
+		Outcome
+		report.Report
+		items   [2 * recordBatch]report.Item
+		touched [1]Touched
+		ran     [1]Ran
+	}{}
+	out.Outcome.Report, out.Outcome.Touched, out.Outcome.Manifests = &out.Report, out.touched[:0], out.ran[:0]
+	out.Report.Items = out.items[:0]
+	return &machine{ctx: ctx, platform: p.platform, options: &p.options, out: &out.Outcome, epoch: 1}
 }
 
 // state is what a run knows of a component.
@@ -52,7 +64,16 @@ type state struct {
 	matched bool
 	// unauthenticated: decrypted by a cipher that does not authenticate, and not matched yet.
 	unauthenticated bool
-	touched         int // position in out.Touched, from 1
+	touched         int         // position in out.Touched, from 1
+	measured        suit.Params // see digestRecord; never changed in place
+}
+
+// digestRecord is what a record says that measured a digest; commands often find the same one again.
+func (st *state) digestRecord(d suit.Digest) suit.Params {
+	if have, ok := st.measured.Digest(); !ok || !have.Equal(d) {
+		st.measured = suit.Params{suit.ParamDigest: d}
+	}
+	return st.measured
 }
 
 type undone struct {
@@ -111,10 +132,12 @@ type frame struct {
 	name     suit.ComponentID // under which it is stored
 	path     []uint64         // dependency indices from the root
 	parent   *frame
-	stored   bool // came out of Platform.Dependency
+	stored   bool  // came out of Platform.Dependency
+	top      scope // of the section that runs
 
 	all          []int              // component indices
-	components   map[int]*component // those used so far
+	listed       []component        // by index
+	others       map[int]*component // dependencies beyond them
 	dependencies map[int]*frame     // whose integrity was checked in this run
 	processed    map[int]bool       // in the section that runs now
 	unlinked     map[string]bool
@@ -150,13 +173,15 @@ func (f *frame) runSection(label suit.Member) error {
 		}
 		return nil
 	}
-	f.processed = map[int]bool{}
+	clear(f.processed)
 	if shared, ok := f.manifest.Section(suit.MemberCommon); ok {
-		if err := f.newScope(suit.MemberCommon).run(shared); err != nil {
+		f.top = f.newScope(suit.MemberCommon)
+		if err := f.top.run(shared); err != nil {
 			return err
 		}
 	}
-	if err := f.newScope(label).run(seq); err != nil {
+	f.top = f.newScope(label)
+	if err := f.top.run(seq); err != nil {
 		return err
 	}
 	return f.lockstep(label)
@@ -184,8 +209,8 @@ func (f *frame) indices() []int {
 	return f.all
 }
 
-func (f *frame) newScope(section suit.Member) *scope {
-	s := &scope{frame: f, section: section, strict: true}
+func (f *frame) newScope(section suit.Member) scope {
+	s := scope{frame: f, section: section, strict: true}
 	if indices := f.indices(); len(indices) == 1 {
 		s.current = indices // the only case in which set-component-index may be left out
 	}
@@ -281,22 +306,46 @@ type component struct {
 // component is looked up once per run: every command of every component needs it.
 func (s *scope) component(index int) *component {
 	f := s.frame
-	if c, ok := f.components[index]; ok {
+	if f.listed == nil {
+		if len(f.manifest.Components) == 1 && f == f.machine.root {
+			f.listed = f.machine.firstListed[:]
+		} else {
+			f.listed = make([]component, len(f.manifest.Components))
+		}
+	}
+	if index < len(f.listed) {
+		c := &f.listed[index]
+		if c.state == nil {
+			f.lookUp(c, index)
+		}
 		return c
 	}
-	id, dependency, _ := f.manifest.Component(index)
-	c := &component{index: index, id: id, key: id.String(), dependency: dependency}
-	st, ok := f.machine.states[c.key]
+	c, ok := f.others[index]
 	if !ok {
-		st = &state{}
-		f.machine.states[c.key] = st
+		c = &component{}
+		f.lookUp(c, index)
+		if f.others == nil {
+			f.others = map[int]*component{}
+		}
+		f.others[index] = c
 	}
-	c.state = st
-	if f.components == nil {
-		f.components = map[int]*component{}
-	}
-	f.components[index] = c
 	return c
+}
+
+func (f *frame) lookUp(c *component, index int) {
+	id, dependency, _ := f.manifest.Component(index)
+	*c = component{index: index, id: id, key: id.String(), dependency: dependency}
+	m := f.machine
+	if m.states == nil {
+		m.states = map[string]*state{}
+	}
+	if c.state = m.states[c.key]; c.state == nil {
+		c.state = &state{}
+		if len(m.states) == 0 {
+			c.state = &m.firstState
+		}
+		m.states[c.key] = c.state
+	}
 }
 
 // params returns the parameters of a component.
@@ -315,9 +364,18 @@ func (s *scope) record(cmd *suit.Command, c *component, err error) {
 	if cmd.Policy&want == 0 {
 		return
 	}
-	r := s.frame.machine.out.Report
-	r.Items = append(r.Items, &report.Record{
+	m := s.frame.machine
+	if len(m.records) == 0 {
+		m.records = make([]report.Record, recordBatch)
+	}
+	record := &m.records[0]
+	m.records = m.records[1:]
+	*record = report.Record{
 		Manifest: slices.Clone(s.frame.path), Section: s.section, Offset: uint64(cmd.Offset), Component: uint64(c.index),
 		Properties: c.measured,
-	})
+	}
+	m.out.Report.Items = append(m.out.Report.Items, record)
 }
+
+// recordBatch is how many records are allocated at once.
+const recordBatch = 8

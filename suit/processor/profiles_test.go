@@ -96,7 +96,7 @@ func TestProfiles(t *testing.T) {
 	}
 }
 
-func (p profile) authenticate(t *testing.T, b *suit.Builder) ([]byte, Options) {
+func (p profile) authenticate(t testing.TB, b *suit.Builder) ([]byte, Options) {
 	t.Helper()
 	if p.auth == cose.AlgHMAC256 {
 		envelope, err := b.BuildMAC(fuzzKey, []byte("kid"))

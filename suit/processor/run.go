@@ -68,19 +68,16 @@ func (p *Processor) run(ctx context.Context, envelope []byte, proc procedure) (*
 }
 
 func (m *machine) procedure(envelope []byte, proc procedure) error {
-	m.out.Report.Digest = suit.SHA256(envelope) // until the manifest's own digest is known
 	env, man, err := m.authenticate(envelope)
-	if env != nil {
-		if d, err := env.DigestInsecure(); err == nil {
-			m.out.Report.Digest = d
-		}
-	}
 	if err != nil {
+		m.out.Report.Digest = bestDigest(env, envelope)
 		return err
 	}
+	m.out.Report.Digest = man.Digest
 	m.out.Manifest = man
 	m.out.Report.URI = man.ReferenceURI
-	root := &frame{machine: m, manifest: man, name: man.Name()}
+	root := &m.firstFrame
+	*root = frame{machine: m, manifest: man, name: man.Name()}
 	m.root = root
 	if err := root.admit(); err != nil {
 		return err
@@ -94,6 +91,16 @@ func (m *machine) procedure(envelope []byte, proc procedure) error {
 		}
 	}
 	return m.closing(proc)
+}
+
+// bestDigest is what a report on an inauthentic envelope refers to: the digest that it claims for its manifest, or its own.
+func bestDigest(env *suit.Envelope, envelope []byte) suit.Digest {
+	if env != nil {
+		if d, err := env.DigestInsecure(); err == nil {
+			return d
+		}
+	}
+	return suit.SHA256(envelope)
 }
 
 // installs reports whether the manifest has a section that can change components in an update. One without is for
@@ -164,13 +171,23 @@ func (f *frame) collect(root bool) {
 			}
 		}
 	}
-	for _, index := range f.manifest.Indices() {
-		id, dependency, _ := f.manifest.Component(index)
-		if !dependency && !f.unlinked[id.String()] {
-			ran.Components = append(ran.Components, id)
+	ran.Components = f.held()
+	f.machine.out.Manifests = append(f.machine.out.Manifests, ran)
+}
+
+// held lists the components that the manifest did not unlink.
+func (f *frame) held() []suit.ComponentID {
+	all := f.manifest.Components
+	if len(f.unlinked) == 0 && len(f.manifest.Dependencies) == 0 {
+		return slices.Clip(all)
+	}
+	var out []suit.ComponentID
+	for index, id := range all {
+		if _, dependency, _ := f.manifest.Component(index); !dependency && !f.unlinked[id.String()] {
+			out = append(out, id)
 		}
 	}
-	f.machine.out.Manifests = append(f.machine.out.Manifests, ran)
+	return out
 }
 
 // failure turns an error into the result of a report.

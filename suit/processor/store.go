@@ -85,7 +85,7 @@ func (m *machine) stored(c *component, n int64, got suit.Digest, hasDigest bool,
 	done := Touched{Size: n}
 	if hasDigest {
 		c.state.digest = got
-		properties[suit.ParamDigest] = got
+		properties[suit.ParamDigest] = c.state.digestRecord(got)[suit.ParamDigest]
 		done.Digest = got
 	}
 	m.touch(c, done, properties)
@@ -117,12 +117,25 @@ const pieceBytes = 256 << 10
 
 var pieces = sync.Pool{New: func() any { return new([pieceBytes]byte) }}
 
-// copyStream copies without the short cuts of io.Copy, so that every byte passes in pieces of bounded size.
+// copyStream copies without the short cuts of io.Copy, so that every byte passes in pieces of bounded size. Like io.Copy it
+// takes whatever a Read delivers before its error.
 func copyStream(w io.Writer, r io.Reader) error {
 	piece := pieces.Get().(*[pieceBytes]byte)
 	defer pieces.Put(piece)
-	_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, piece[:])
-	return err
+	for {
+		n, err := r.Read(piece[:])
+		if n > 0 {
+			if _, werr := w.Write(piece[:n]); werr != nil {
+				return werr
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // ni returns the SHA-256 that a URI of RFC 6920 names ("ni:///sha-256;..."), or nil for any other URI.
