@@ -85,7 +85,7 @@ func TestImporters(t *testing.T) {
 		if !strings.Contains(imports+" ", "sealift/internal/pd ") {
 			continue
 		}
-		if name != "sealift/internal/agent" && !strings.HasPrefix(name, "sealift/internal/owner") && name != "sealift/internal/pd" {
+		if !strings.HasPrefix(name, "sealift/internal/agent/") && name != "sealift/internal/agent" && !strings.HasPrefix(name, "sealift/internal/owner") && name != "sealift/internal/pd" {
 			t.Errorf("%s imports internal/pd", name)
 		}
 	}
