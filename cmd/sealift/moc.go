@@ -34,6 +34,7 @@ type mocFlags struct {
 	state, listen, url, cert, key, policy, agent, dishonest string
 	anchors                                                 []string
 	anchorWait                                              time.Duration
+	protocol                                                protocolFlags
 }
 
 func newMocCmd(a *app) *cobra.Command {
@@ -64,6 +65,7 @@ EMULATED root counts only where it is named here on purpose. The owners appraise
 	flags.StringArrayVar(&f.anchors, "anchor", nil, "root of acceptable hardware (PEM); a pattern such as 'roots/*.pem' works; repeat for more")
 	flags.DurationVar(&f.anchorWait, "anchor-wait", 0, "how long to wait for the files of --anchor to appear")
 	flags.StringVar(&f.dishonest, "dishonest", "", "misbehave, for demonstrations")
+	f.protocol.add(serve)
 	_ = flags.MarkHidden("dishonest")
 	_ = flags.MarkHidden("anchor-wait")
 	_ = serve.MarkFlagRequired("state")
@@ -105,8 +107,12 @@ func (a *app) serveMoc(ctx context.Context, f mocFlags) error {
 		}
 	}
 	log := a.logger()
-	server, err := moc.Open(moc.Config{Dir: f.state, URL: f.url, Policy: policy, Anchors: evidence.Anchors{Roots: anchors},
-		Version: buildVersion().Version, Adversary: adversary, Log: log})
+	config := moc.Config{Dir: f.state, URL: f.url, Policy: policy, Anchors: evidence.Anchors{Roots: anchors},
+		Version: buildVersion().Version, Adversary: adversary, Log: log}
+	if err := f.protocol.apply(&config); err != nil {
+		return err
+	}
+	server, err := moc.Open(config)
 	if errors.Is(err, moc.ErrRunning) {
 		return &exitError{code: exitFailure, err: err, hint: "stop it first, or give this one a state folder of its own"}
 	}

@@ -34,6 +34,7 @@ import (
 	"time"
 
 	"sealift/appraisal"
+	"sealift/cose"
 	"sealift/evidence"
 	"sealift/internal/artifact"
 	"sealift/internal/moc/mocapi"
@@ -51,6 +52,9 @@ type Config struct {
 	Policy  *appraisal.Policy // of the operator's Verifier; nil: none is accepted
 	Anchors evidence.Anchors  // hardware roots that the operator's Verifier knows
 	Version string            // for /healthz
+
+	Protocol   tam.Protocol   // choices that TEEP leaves to a TAM
+	AgentSuite cose.Algorithm // of the Agents of new deployments: ESP256, which 0 stands for, or Ed25519
 
 	Adversary tam.Adversary // tam.Honest but for demonstrations
 	Now       func() time.Time
@@ -112,7 +116,7 @@ func Open(cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s.engine, err = tam.New(tam.Config{Store: s.store, Keys: s.keys, Policy: cfg.Policy, Anchors: cfg.Anchors,
-		Now: cfg.Now, Rand: cfg.Rand, Log: cfg.Log, Adversary: cfg.Adversary})
+		Now: cfg.Now, Rand: cfg.Rand, Log: cfg.Log, Adversary: cfg.Adversary, Protocol: cfg.Protocol})
 	if err != nil {
 		return nil, err
 	}
