@@ -147,7 +147,7 @@ func failureReport(nonce []byte) func(context.Context, *tamRun) error {
 }
 
 // errorProbes answer a QueryRequest with each Error that a TAM has to handle (teep-protocol sections 4.6 and 7.1.2). They come last,
-// since a TAM may give an Agent up for a while.
+// since a TAM may give an Agent up for a while, and the one that calls for an answer comes first.
 func errorProbes() []probe[*tamRun] {
 	handled := func(code teep.ErrCode, fill func(*tamRun, *teep.Error)) func(context.Context, *tamRun) error {
 		return func(ctx context.Context, r *tamRun) error {
@@ -163,6 +163,7 @@ func errorProbes() []probe[*tamRun] {
 		}
 	}
 	return []probe[*tamRun]{
+		{"27", "T 7.1.2", "Error 7 (attestation required) is answered with a QueryRequest that has an attestation-payload", attestTAM},
 		{"-", "T 4.6", "Error 10 (temporary) is handled", handled(teep.ErrCodeTemporary, nil)},
 		{"-", "T 4.6", "Error 2 (unsupported extension) is handled", handled(teep.ErrCodeUnsupportedExtension, nil)},
 		{"24", "T 4.6", "Error 3 (freshness) with the Agent's mechanisms is handled", handled(teep.ErrCodeUnsupportedFreshness,
@@ -174,7 +175,6 @@ func errorProbes() []probe[*tamRun] {
 		{"24", "T 4.6", "Error 8 (SUIT report) with the Agent's profiles is handled", handled(teep.ErrCodeUnsupportedSUITReport,
 			func(_ *tamRun, m *teep.Error) { m.SUITProfiles = teep.DefaultSUITProfiles })},
 		{"-", "T 4.6", "an Error of an unassigned code is an unknown error", handled(99, nil)},
-		{"27", "T 7.1.2", "Error 7 (attestation required) is answered with a QueryRequest that has an attestation-payload", attestTAM},
 	}
 }
 

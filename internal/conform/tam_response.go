@@ -141,7 +141,11 @@ func badResponses() []badMessage {
 	id := teep.ComponentID{[]byte("conform"), []byte("nobody")}
 	return []badMessage{
 		{title: "have-binary without tc-manifest-sequence-number", section: "T 4.3.2", spoil: func(r *raw) {
-			r.set(optRequested, []any{map[int]any{16: id, 18: true}})
+			var list []cose.RawMessage // beside what is asked for otherwise, so that the TAM has something to send
+			if had, ok := r.options[uint64(optRequested)].(cose.RawMessage); ok {
+				_ = cose.Unmarshal(had, &list)
+			}
+			r.set(optRequested, append(list, cose.MustMarshal(map[int]any{16: id, 18: true})))
 		}},
 		{title: "an empty requested-tc-list", section: "T 6", spoil: func(r *raw) { r.set(optRequested, []any{}) }},
 		{title: "an empty tc-list", section: "T 6", spoil: func(r *raw) { r.set(optTCList, []any{}) }},
