@@ -269,10 +269,8 @@ func (s *Stack) startBroker(ctx context.Context) error {
 			s.Relay = strings.TrimSpace(strings.TrimPrefix(string(text), "relay "))
 			return nil
 		}
-		for _, n := range s.procs {
-			if st := n.proc.Status(); st.Error != "" {
-				return s.failed(n.name, fmt.Errorf("%w: %s", supervise.ErrExited, st.Error))
-			}
+		if err := s.ended(); err != nil {
+			return err
 		}
 		select {
 		case <-tick.C:
@@ -282,11 +280,39 @@ func (s *Stack) startBroker(ctx context.Context) error {
 	}
 }
 
+// ready waits until a process serves. One of the others that has ended meanwhile is the reason, where there is one: the M/OC
+// waits for a file of the emulator.
 func (s *Stack) ready(ctx context.Context, name string, p *supervise.Process) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if err := p.WaitReady(ctx); err != nil {
-		return s.failed(name, err)
+	served := make(chan error, 1)
+	go func() { served <- p.WaitReady(ctx) }()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-served:
+			if err == nil {
+				return nil
+			}
+			if other := s.ended(); other != nil {
+				return other
+			}
+			return s.failed(name, err)
+		case <-tick.C:
+			if err := s.ended(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// ended returns why one of the processes has ended, if one has.
+func (s *Stack) ended() error {
+	for _, n := range s.procs {
+		if st := n.proc.Status(); st.Error != "" {
+			return s.failed(n.name, fmt.Errorf("%s: %w: %s", n.name, supervise.ErrExited, st.Error))
+		}
 	}
 	return nil
 }

@@ -55,6 +55,7 @@ const (
 	PlanViolated           = "plan-violated"      // the Agent lists components in another order than the plan's
 	DeploymentRemoved      = "deployment-removed" // the deployment is being removed or is gone
 	InstanceFailed         = "instance-failed"    // the device cannot launch or keep the TEE instance
+	StorageFull            = "storage-full"       // no space is left where the M/OC keeps its state
 	Unreachable            = "unreachable"
 	Unavailable            = "unavailable" // shutting down, or too busy: try again
 	Internal               = "internal"
@@ -96,6 +97,7 @@ var kinds = map[string]kind{
 	PlanViolated:           {http.StatusConflict, ExitDrift, "the steps were not done in the order of the plan"},
 	DeploymentRemoved:      {http.StatusConflict, ExitFailure, "the deployment is being removed"},
 	InstanceFailed:         {http.StatusConflict, ExitFailure, "the device cannot run the TEE instance"},
+	StorageFull:            {http.StatusInsufficientStorage, ExitFailure, "no space is left"},
 	Unreachable:            {http.StatusBadGateway, ExitUnreachable, "a peer does not answer"},
 	Unavailable:            {http.StatusServiceUnavailable, ExitUnreachable, "the service cannot answer now"},
 	Internal:               {http.StatusInternalServerError, ExitFailure, "an internal error"},

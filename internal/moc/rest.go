@@ -106,6 +106,9 @@ func (s *Server) fail(c *call, err error) {
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		problem(c.w, fault.New(fault.NotFound, "there is no such thing, or it is not yours"))
+	case errors.Is(err, store.ErrFull):
+		s.cfg.Log.Error("the disk is full", "method", c.Method, "path", c.URL.Path, "error", err)
+		problem(c.w, fault.New(fault.StorageFull, "the M/OC's disk is full: nothing was changed"))
 	case errors.Is(err, store.ErrClosed):
 		problem(c.w, fault.New(fault.Unavailable, "the M/OC is stopping"))
 	default:

@@ -90,6 +90,9 @@ func pushError(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
+	if errors.Is(err, archive.ErrFormat) { // found while it was read to be sent
+		return fault.Wrap(fault.BadRequest, err).WithHint("sealift pack makes a new one")
+	}
 	var status *transport.Error
 	if !errors.As(err, &status) {
 		return fault.Wrap(fault.Unreachable, fmt.Errorf("the M/OC's registry does not answer: %w", err))
@@ -104,7 +107,7 @@ func pushError(ctx context.Context, err error) error {
 	case code == http.StatusServiceUnavailable, code == http.StatusBadGateway, code == http.StatusTooManyRequests:
 		return fault.Wrap(fault.Unavailable, err)
 	case code == http.StatusInsufficientStorage:
-		return fault.Wrap(fault.Internal, fmt.Errorf("the M/OC's disk is full: %w", err))
+		return fault.Wrap(fault.StorageFull, fmt.Errorf("the M/OC's disk is full: %w", err))
 	}
 	return fault.Wrap(fault.BadPackage, err)
 }

@@ -28,7 +28,8 @@ import (
 	"sync"
 	"time"
 
-	_ "modernc.org/sqlite" // registers the driver "sqlite"
+	"modernc.org/sqlite" // registers the driver "sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // Errors of the store.
@@ -37,6 +38,7 @@ var (
 	ErrConflict = errors.New("store: the record has changed meanwhile")
 	ErrClosed   = errors.New("store: closed")
 	ErrNewer    = errors.New("store: the database was written by a newer version")
+	ErrFull     = errors.New("store: no space is left for the database")
 )
 
 //go:embed migrations/*.sql
@@ -244,6 +246,14 @@ func eachRow(ctx context.Context, st *sql.Stmt, args []any, each func(scan func(
 func notFound(err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
 		return ErrNotFound
+	}
+	return err
+}
+
+// full marks an error that says that the disk is full.
+func full(err error) error {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code()&0xff == sqlite3.SQLITE_FULL {
+		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	return err
 }

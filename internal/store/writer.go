@@ -89,7 +89,7 @@ func (s *Store) commit(prepared *stmts, batch []*request) {
 				f()
 			}
 		}
-		r.err <- r.fail
+		r.err <- full(r.fail)
 	}
 }
 
