@@ -97,7 +97,7 @@ func TestBadPackages(t *testing.T) {
 			if err := os.WriteFile(path, data, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			u.refused(2, nil, "deploy", "--wait", "--timeout", "20s", "bad.sealift")
+			u.refused(2, []string{"damaged"}, "deploy", "--wait", "--timeout", "20s", "bad.sealift")
 			if left := deployments(t, u); len(left) != 0 {
 				t.Errorf("deployed: %v", left)
 			}
