@@ -144,3 +144,20 @@ func TestRolledKeys(t *testing.T) {
 		t.Errorf("trace %q", w.steps())
 	}
 }
+
+// TestIncompleteResponse: a QueryResponse of the admitted Agent that does not fit the request changes nothing, and the Agent is told.
+func TestIncompleteResponse(t *testing.T) {
+	w := newWorld(t, usecase.ModeTAPD, "")
+	w.session()
+	q, _ := w.request(w.connect())
+	wrong := uint32(1)
+	w.changesNothing("an answer in another version", func() {
+		u := w.updateOf(w.send(w.agent.sign(&teep.QueryResponse{Token: q.Token, SelectedVersion: &wrong})))
+		if u == nil || u.ErrCode == nil || *u.ErrCode != teep.ErrCodePermanent || len(u.ErrMsg) > 128 || u.ManifestList != nil {
+			t.Errorf("%+v", u)
+		}
+	})
+	if u := w.updateOf(w.send(w.agent.sign(&teep.QueryResponse{Token: q.Token}))); u == nil || len(u.ManifestList) != 1 {
+		t.Errorf("the right answer afterwards: %+v", u)
+	}
+}

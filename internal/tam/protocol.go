@@ -126,6 +126,12 @@ func refusal(r *appraisal.Result) teep.Message {
 	return &teep.Update{ErrCode: &code, ErrMsg: teep.Text(fmt.Sprintf("the attestation has failed: %v", r.Status)), ErrLang: "en"}
 }
 
+// incomplete tells an Agent what its QueryResponse lacks.
+func incomplete(cause error) *teep.Update {
+	code := teep.ErrCodePermanent
+	return &teep.Update{ErrCode: &code, ErrMsg: teep.Text(cause.Error()), ErrLang: "en"}
+}
+
 // attune makes the Update fit what the QueryResponse says. Where the plan has nothing to send there may be something to remove, or an
 // Attestation Result to hand over.
 func (e *Engine) attune(d *store.Deployment, a *answered, m *teep.QueryResponse, reply teep.Message) (teep.Message, error) {

@@ -132,7 +132,7 @@ func (e *Engine) answeredBy(d *store.Deployment, key *cose.Key, m *teep.QueryRes
 		q.Token, q.Challenge = nil, a.challenge
 	}
 	if err := q.CheckResponse(m); err != nil {
-		return nil, fmt.Errorf("%w: %w", errDropped, err)
+		return nil, fmt.Errorf("%w: %w", errIncomplete, err)
 	}
 	return a, nil
 }

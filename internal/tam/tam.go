@@ -170,8 +170,14 @@ func (e *Engine) Message(ctx context.Context, hint string, msg []byte) ([]byte, 
 	default:
 		err = fmt.Errorf("%w: an Agent does not send a %v", errDropped, m.Type())
 	}
-	if errors.Is(err, errStale) {
+	switch {
+	case errors.Is(err, errStale):
 		return e.challengeOn(d, v.Key, terms{})
+	case errors.Is(err, errIncomplete) && sameAgent(d, v.Key):
+		e.Log.Info("a TEEP message was refused", "deployment", d.ID, "reason", err)
+		return e.sign(v.Key, incomplete(err))
+	case errors.Is(err, errIncomplete):
+		err = fmt.Errorf("%w: %w", errDropped, err)
 	}
 	if errors.Is(err, errDropped) {
 		e.Log.Info("a TEEP message was dropped", "deployment", d.ID, "reason", err)
@@ -185,6 +191,9 @@ func (e *Engine) Message(ctx context.Context, hint string, msg []byte) ([]byte, 
 
 // errDropped: the message is not believed.
 var errDropped = errors.New("tam: dropped")
+
+// errIncomplete: it answers a request of ours and lacks what was asked for. It is dropped, and the Agent is told (teep-protocol section 7.1).
+var errIncomplete = errors.New("tam: an incomplete QueryResponse")
 
 // errStranger: another key than the admitted Agent's answers what that one was asked. It may be an Agent that has lost its
 // storage, and with it its key: it is asked for Evidence.
