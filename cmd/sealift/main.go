@@ -73,6 +73,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newCallCmd(a),
 		newRemoveCmd(a),
 		newInspectCmd(a),
+		newManifestCmd(a),
 		newConformCmd(a),
 		newKeysCmd(a),
 		newPolicyCmd(a),

@@ -66,10 +66,11 @@ func Read(data []byte, keys *Keys) (*File, error) {
 	return nil, ErrUnknown
 }
 
-// Write prints the file: facts and checks as comments, then the content.
+// Write prints the file: facts and checks as comments to the end of the line (draft-ietf-cbor-edn-literals section 2.2),
+// then the content.
 func (f *File) Write(w io.Writer, s Style) error {
 	var b strings.Builder
-	line := func(text string) { b.WriteString(strings.TrimPrefix(comment(text, ""), " ") + "\n") }
+	line := func(text string) { b.WriteString("# " + clean(text) + "\n") }
 	line(f.Kind)
 	if f.Emulated {
 		line("EMULATED: this rests on emulated hardware and proves nothing about a real device")

@@ -76,7 +76,7 @@ func TestOwnManifest(t *testing.T) {
 
 func TestPlainCBOR(t *testing.T) {
 	got := show(t, []byte{0xa1, 0x01, 0x82, 0xf9, 0x3c, 0x00, 0x61, '\n'}, nil)
-	if want := "/ CBOR /\n/ not verified: nothing in it is signed /\n{1: [1.0, \"\\u000a\"]}\n"; got != want {
+	if want := "# CBOR\n# not verified: nothing in it is signed\n{1: [1.0, \"\\u000a\"]}\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	for _, junk := range []string{"", "hello, this is text", "\xff\xff", "\x9f\x01", "\x5b\xff\xff\xff\xff\xff\xff\xff\xff"} {

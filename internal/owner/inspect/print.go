@@ -224,19 +224,21 @@ func comment(text, after string) string {
 	if text == "" {
 		return ""
 	}
-	clean := strings.Map(func(r rune) rune {
-		switch {
-		case r == '/':
-			return '|'
-		case !unicode.IsPrint(r):
+	text = strings.ReplaceAll(clean(text), "/", "|")
+	if after == "" {
+		return " / " + text + " /"
+	}
+	return "/ " + text + " /" + after
+}
+
+// clean replaces whatever a terminal would obey.
+func clean(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
 			return '?'
 		}
 		return r
 	}, text)
-	if after == "" {
-		return " / " + clean + " /"
-	}
-	return "/ " + clean + " /" + after
 }
 
 func remark(text string) string { return comment(text, "") }

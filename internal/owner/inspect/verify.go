@@ -7,11 +7,15 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"sealift/cose"
 	"sealift/internal/payload"
 	"sealift/suit"
 )
+
+// blockName is how the checks of authentication blocks begin.
+const blockName = "authentication block "
 
 // State is the outcome of a Check.
 type State string
@@ -46,7 +50,7 @@ func (c Check) String() string {
 func (k *Keys) check(f found) []Check {
 	switch f.kind {
 	case kindEnvelope:
-		return k.checkEnvelope(f.it.raw)
+		return k.checkEnvelope(f.it.raw, nil)
 	case kindSign1, kindSign:
 		return []Check{k.checkSigned(f.kind, f.it.raw, nil)}
 	case kindMac0:
@@ -148,7 +152,7 @@ func (k *Keys) checkEncrypted(f found) Check {
 
 // checkEnvelope checks what suit-manifest section 6.3.1 lists: digest, authentication blocks, severed members; and tells
 // what is in the envelope that only digests in the manifest's commands cover.
-func (k *Keys) checkEnvelope(raw []byte) []Check {
+func (k *Keys) checkEnvelope(raw []byte, files map[string][]byte) []Check {
 	e, err := suit.ParseEnvelope(raw)
 	if err != nil {
 		return []Check{{What: kindEnvelope, State: Refused, Detail: err.Error()}}
@@ -172,7 +176,21 @@ func (k *Keys) checkEnvelope(raw []byte) []Check {
 		}
 		checks = append(checks, c)
 	}
-	return append(checks, checkPayloads(e, m)...)
+	return append(checks, checkPayloads(e, m, files)...)
+}
+
+// Envelope makes the checks of one SUIT envelope, with files in the place of what URIs name. It passes if a block
+// verified and nothing was refused.
+func Envelope(data []byte, keys *Keys, files map[string][]byte) (checks []Check, passed bool) {
+	checks = keys.checkEnvelope(data, files)
+	authentic := false
+	for _, c := range checks {
+		if c.State == Refused {
+			return checks, false
+		}
+		authentic = authentic || c.State == Verified && strings.HasPrefix(c.What, blockName)
+	}
+	return checks, authentic
 }
 
 // checkBlocks checks the authentication blocks, which cover the encoded digest and not the manifest itself.
@@ -191,7 +209,7 @@ func (k *Keys) checkBlocks(raw []byte) []Check {
 	covered := wrapper.Items[0].content
 	var checks []Check
 	for i, block := range wrapper.Items[1:] {
-		name := fmt.Sprintf("authentication block %d", i+1)
+		name := fmt.Sprintf(blockName+"%d", i+1)
 		inner, _, err := read(block.content)
 		switch {
 		case err != nil:
@@ -205,28 +223,50 @@ func (k *Keys) checkBlocks(raw []byte) []Check {
 	return checks
 }
 
-// checkPayloads compares integrated payloads with the digests that the manifest's commands set beside their URIs.
-func checkPayloads(e *suit.Envelope, m *suit.Manifest) []Check {
-	digests := map[string][]suit.Digest{}
-	for _, p := range payload.Of(m) {
-		if !p.Digest.IsZero() {
-			digests[p.URI] = append(digests[p.URI], p.Digest)
-		}
-	}
+// checkPayloads compares payloads with the digests that the manifest's commands set beside their URIs: those in the
+// envelope, and those in files.
+func checkPayloads(e *suit.Envelope, m *suit.Manifest, files map[string][]byte) []Check {
+	wanted := payload.Of(m)
 	var checks []Check
 	for _, uri := range e.Payloads() {
 		content, _ := e.Payload(uri)
-		c := Check{What: fmt.Sprintf("integrated payload %q of %d bytes", uri, len(content)), State: Unverified, Detail: "no command sets a digest with this URI"}
-		for _, want := range digests[uri] {
-			if matches(content, want) {
-				c.State, c.Detail = Verified, "its digest is the manifest's"
-				break
-			}
-			c.State, c.Detail = Refused, "its digest is not "+want.String()
+		what := fmt.Sprintf("integrated payload %q of %d bytes", uri, len(content))
+		checks = append(checks, checkPayload(what, uri, content, wanted))
+	}
+	seen := map[string]bool{}
+	for _, p := range wanted {
+		if _, integrated := e.Payload(p.URI); integrated || seen[p.URI] {
+			continue
 		}
-		checks = append(checks, c)
+		seen[p.URI] = true
+		what := fmt.Sprintf("payload %q", p.URI)
+		if content, ok := files[p.URI]; ok {
+			checks = append(checks, checkPayload(what, p.URI, content, wanted))
+			continue
+		}
+		checks = append(checks, Check{What: what, State: Unverified, Detail: "it is not in the envelope"})
+	}
+	for _, uri := range slices.Sorted(maps.Keys(files)) {
+		if !seen[uri] {
+			checks = append(checks, Check{What: fmt.Sprintf("payload %q", uri), State: Unverified, Detail: "no command fetches this URI"})
+		}
 	}
 	return checks
+}
+
+func checkPayload(what, uri string, content []byte, wanted []payload.Payload) Check {
+	c := Check{What: what, State: Unverified, Detail: "no command sets a digest with this URI"}
+	for _, p := range wanted {
+		if p.URI != uri || p.Digest.IsZero() {
+			continue
+		}
+		if matches(content, p.Digest) {
+			c.State, c.Detail = Verified, "its digest is the manifest's"
+			return c
+		}
+		c.State, c.Detail = Refused, "its digest is not "+p.Digest.String()
+	}
+	return c
 }
 
 // matches compares a payload with a digest; that of a dependency is its manifest's (suit-trust-domains section 5.4.2).
