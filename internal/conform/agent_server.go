@@ -199,7 +199,7 @@ func (s *Server) followsRedirect(ctx context.Context) (bool, error) {
 		return false, ctx.Err()
 	}
 	// A Broker that follows does so at once. There is no sign of one that does not.
-	const moment = 2 * time.Second
+	const moment = time.Second
 	deadline := time.After(moment)
 	tick := time.NewTicker(moment / 40)
 	defer tick.Stop()
