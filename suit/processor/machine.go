@@ -23,6 +23,7 @@ type machine struct {
 	firstFrame  frame // room for the root
 	firstState  state // and for one component
 	firstListed [1]component
+	sink        boundedWriter // of the transfer that runs
 
 	commands  int   // executed so far
 	written   int64 // bytes so far

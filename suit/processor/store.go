@@ -25,7 +25,8 @@ type transfer struct {
 
 // store streams into a component, counting and hashing on the way.
 func (m *machine) store(c *component, t transfer) error {
-	sink := &boundedWriter{left: min(t.limit, m.options.Limits.TotalBytes-m.written)}
+	sink := &m.sink // one transfer at a time
+	*sink = boundedWriter{left: min(t.limit, m.options.Limits.TotalBytes-m.written)}
 	want, hasDigest := t.want.Digest()
 	if t.sum != nil && !hasDigest {
 		want.Alg = suit.AlgSHA256
