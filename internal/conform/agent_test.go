@@ -3,15 +3,9 @@
 package conform_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"errors"
-	"io"
-	"net"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -19,133 +13,25 @@ import (
 	"time"
 
 	"sealift/cose"
-	"sealift/evidence"
-	"sealift/evidence/emuroot"
-	"sealift/internal/agent"
-	"sealift/internal/agent/runner"
-	"sealift/internal/agent/vault/crashfs"
 	"sealift/internal/agentconfig"
-	"sealift/internal/channel"
 	"sealift/internal/conform"
-	"sealift/internal/platform/hw"
+	"sealift/internal/conform/agenttest"
 	"sealift/suit"
 	"sealift/teep"
 	"sealift/teep/teephttp"
-	"sealift/usecase"
 )
 
-// instance is a TEE instance in this process, with EMULATED hardware.
-type instance struct {
-	device *emuroot.Device
-	config []byte
-
-	mu      sync.Mutex
-	counter uint64
-}
-
-var agentImage = sha256.Sum256([]byte("agent"))
-
-func (i *instance) Info() (hw.Info, error) {
-	return hw.Info{Hardware: "emu:trustzone", Instance: deployment, UEID: i.device.InstanceID, Config: i.config,
-		ConfigDigest: sha256.Sum256(i.config), AgentDigest: agentImage}, nil
-}
-
-func (i *instance) Evidence(_ context.Context, b [64]byte) (hw.Evidence, error) {
-	e, err := i.device.Evidence(rand.Reader, b, agentImage, sha256.Sum256(i.config))
-	return hw.Evidence{Token: e.Data, MediaType: e.MediaType, Chain: e.Collateral}, err
-}
-
-func (i *instance) SealingKey(label string) ([32]byte, error) {
-	return sha256.Sum256(append(i.config, label...)), nil
-}
-
-func (i *instance) Counter() (uint64, error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.counter, nil
-}
-
-func (i *instance) Increment(expect uint64) (uint64, error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.counter != expect {
-		return 0, hw.ErrCounter
-	}
-	i.counter++
-	return i.counter, nil
-}
-
-func (i *instance) Channels() <-chan net.Conn { return nil }
-func (i *instance) Close() error              { return nil }
-
-// ree is the world outside of the TEE: one payload, and room for one UA.
-type ree struct{ payload []byte }
-
-func (r *ree) Fetch(context.Context, string, int64) (io.ReadCloser, error) {
-	return io.NopCloser(bytes.NewReader(r.payload)), nil
-}
-func (r *ree) REEInstall(context.Context, suit.ComponentID) (channel.REEWriter, error) {
-	return discard{io.Discard}, nil
-}
-func (r *ree) REERemove(context.Context, suit.ComponentID) error        { return nil }
-func (r *ree) REEStart(context.Context, suit.ComponentID, []byte) error { return nil }
-func (r *ree) REEStop(context.Context, suit.ComponentID) error          { return nil }
-
-type discard struct{ io.Writer }
-
-func (discard) Commit() error { return nil }
-func (discard) Abort() error  { return nil }
-
-// noTAs runs nothing: the kit's manifest has a UA only.
-type noTAs struct{}
-
-func (noTAs) Seal(string, io.Reader) (*os.File, [32]byte, error) {
-	return nil, [32]byte{}, runner.ErrProgram
-}
-func (noTAs) Inside(pd, run string) (string, string) { return pd, run }
-func (noTAs) Launch(context.Context, runner.Job) (runner.Process, error) {
-	return nil, runner.ErrProgram
-}
-
-// ourAgent is Sealift's Agent with its Broker's end of the channel.
+// ourAgent is Sealift's Agent, and the TAM that it trusts.
 type ourAgent struct {
-	client   *channel.AgentClient
-	tam      cose.Signer
-	manifest []byte
+	*agenttest.Agent
+	tam cose.Signer
 }
 
 func newAgent(t *testing.T) *ourAgent {
 	t.Helper()
-	w := &ourAgent{tam: newSigner(t, cose.AlgESP256)}
-	owner := newSigner(t, cose.AlgESP256)
-	pki, err := emuroot.New(rand.Reader, evidence.TrustZone, time.Now())
-	must(t, err)
-	device, err := pki.NewDevice(rand.Reader, "device")
-	must(t, err)
-	config := agentconfig.Config{Version: agentconfig.Version, Deployment: deployment, Hardware: "trustzone", Instance: "process",
-		TAMKeys: []*cose.Key{w.tam.Key()}, TAMURI: "http://tam.invalid/" + deployment, Owners: []agentconfig.Owner{{Key: owner.Key(), App: "app"}}}
-	a, err := agent.New(t.Context(), agent.Options{TEE: &instance{device: device, config: config.Marshal()}, Store: crashfs.New(),
-		Runner: runner.Options{Launcher: noTAs{}, Dir: t.TempDir()}})
-	must(t, err)
-	inside, outside := net.Pipe()
-	must(t, a.Attach(inside))
-	w.client, err = channel.ServeBroker(outside, &ree{payload: []byte("ua")})
-	must(t, err)
-	t.Cleanup(func() { w.client.Close(); a.Close() })
-	w.manifest = suit.WithoutTag(program(t, owner, usecase.UA, "ua"))
-	return w
+	tam := newSigner(t, cose.AlgESP256)
+	return &ourAgent{agenttest.New(t, "http://tam.invalid/d1", []*cose.Key{tam.Key()}, newSigner(t, cose.AlgESP256)), tam}
 }
-
-// ProcessTeepMessage and ProcessError make it the Agent of a teephttp.Client. What is no message has no answer.
-func (w *ourAgent) ProcessTeepMessage(ctx context.Context, msg []byte) ([]byte, error) {
-	out, err := w.client.ProcessTeepMessage(ctx, "http://tam.invalid/"+deployment, msg)
-	if errors.Is(err, channel.ErrMalformed) {
-		return nil, nil
-	}
-	return out, err
-}
-
-func (w *ourAgent) ProcessError(context.Context, error) {}
 
 // probe runs the kit as a server against a Broker that comes again and again.
 func (w *ourAgent) probe(t *testing.T, a teephttp.Agent, transport http.RoundTripper) *conform.Report {
@@ -160,7 +46,7 @@ func (w *ourAgent) probe(t *testing.T, a teephttp.Agent, transport http.RoundTri
 			_ = client.Session(ctx, server.URI(), a, nil) // it ends at every message without answer
 		}
 	})
-	rep, err := conform.Agent(t.Context(), server, conform.AgentOptions{TAM: w.tam, Manifest: w.manifest})
+	rep, err := conform.Agent(t.Context(), server, conform.AgentOptions{TAM: w.tam, Manifest: suit.WithoutTag(w.Manifest)})
 	stop()
 	_ = server.Close()
 	broker.Wait()

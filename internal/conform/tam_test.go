@@ -49,10 +49,10 @@ func newSigner(t testing.TB, alg cose.Algorithm) cose.Signer {
 	return s
 }
 
-// program signs the manifest of a UA or TA of application "app".
-func program(t testing.TB, owner cose.Signer, kind usecase.Payload, content string) []byte {
+// program signs the manifest of the TA of application "app".
+func program(t testing.TB, owner cose.Signer, content string) []byte {
 	t.Helper()
-	p := manifest.Program{App: "app", Kind: kind, Sequence: 1, Digest: suit.SHA256([]byte(content)), Size: int64(len(content)),
+	p := manifest.Program{App: "app", Kind: usecase.TA, Sequence: 1, Digest: suit.SHA256([]byte(content)), Size: int64(len(content)),
 		Cells: []usecase.Cell{{Instance: usecase.Process, Hardware: usecase.TrustZone}}}
 	data, err := p.Build().Build(rand.Reader, owner)
 	must(t, err)
@@ -99,7 +99,7 @@ func place(t *testing.T, st *store.Store, owner cose.Signer, config []byte) {
 	t.Helper()
 	plan, err := usecase.Plan(usecase.ModeTAPD, usecase.Process, usecase.TrustZone)
 	must(t, err)
-	data := program(t, owner, usecase.TA, "ta")
+	data := program(t, owner, "ta")
 	e, err := suit.ParseEnvelope(data)
 	must(t, err)
 	m, err := e.ManifestInsecure()
