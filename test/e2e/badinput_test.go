@@ -57,9 +57,10 @@ func stillWorks(t *testing.T, u *user) {
 
 // shown is a deployment as status shows it.
 type shown struct {
-	ID     string `json:"id"`
-	App    string `json:"app"`
-	Remote struct {
+	ID      string `json:"id"`
+	App     string `json:"app"`
+	Unknown bool   `json:"unknown"`
+	Remote  struct {
 		State     string `json:"state"`
 		Installed []struct {
 			Component string `json:"component"`
