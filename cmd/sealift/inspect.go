@@ -67,12 +67,8 @@ func (a *app) inspect(path string, keys *inspect.Keys, style inspect.Style) erro
 func (a *app) knownKeys(files []string) (*inspect.Keys, error) {
 	keys := &inspect.Keys{}
 	for _, path := range files {
-		data, err := a.readInput(path)
-		if err == nil {
-			err = keys.AddFile(filepath.Base(path), data)
-		}
-		if err != nil {
-			return nil, usageError("a key is a file in PEM, COSE_Key or JWK form", "key %s: %w", path, err)
+		if err := a.addKey(keys, path); err != nil {
+			return nil, err
 		}
 	}
 	if h, err := home.Open(a.home); err == nil {
@@ -85,6 +81,17 @@ func (a *app) knownKeys(files []string) (*inspect.Keys, error) {
 		}
 	}
 	return keys, nil
+}
+
+func (a *app) addKey(keys *inspect.Keys, path string) error {
+	data, err := a.readInput(path)
+	if err == nil {
+		err = keys.AddFile(filepath.Base(path), data)
+	}
+	if err != nil {
+		return usageError("a key is a file in PEM, COSE_Key or JWK form", "key %s: %w", path, err)
+	}
+	return nil
 }
 
 // readInput reads a file, or stdin for "-", as far as inspect goes.

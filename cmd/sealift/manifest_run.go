@@ -85,6 +85,7 @@ type rehearsalFlags struct {
 	dry                              bool
 	procedure, report                string
 	keys, payloads, components, deps []string
+	recipients                       []string
 	vendors, classes                 []string
 	setup                            rehearsal.Setup
 }
@@ -110,7 +111,8 @@ manifest asks for.`,
 	flags.BoolVar(&f.dry, "dry", false, "rehearse only")
 	flags.StringVar(&f.procedure, "procedure", "update", "update, invocation or uninstall")
 	flags.StringVar(&f.report, "report", "", "file to write the SUIT Report to")
-	flags.StringArrayVar(&f.keys, "key", nil, "file of a key: of a signer, or a private one that opens encrypted payloads (repeated)")
+	flags.StringArrayVar(&f.keys, "key", nil, "file of a key that the device trusts (repeated)")
+	flags.StringArrayVar(&f.recipients, "recipient", nil, "file of a private key of the device, which opens encrypted payloads (repeated)")
 	flags.StringArrayVar(&f.payloads, "payload", nil, "URI=FILE: what a URI stands for (repeated)")
 	flags.StringArrayVar(&f.components, "component", nil, "ID=FILE: what a component holds before the run (repeated)")
 	flags.StringArrayVar(&f.deps, "manifest", nil, "ID=FILE: a manifest that the device has stored (repeated)")
@@ -130,6 +132,13 @@ func (a *app) rehearse(ctx context.Context, path string, f *rehearsalFlags) erro
 	if s.Keys, err = a.knownKeys(f.keys); err != nil {
 		return err
 	}
+	own := &inspect.Keys{}
+	for _, file := range f.recipients {
+		if err := a.addKey(own, file); err != nil {
+			return err
+		}
+	}
+	s.Ring = own.Ring
 	for flag, m := range map[string]struct {
 		values []string
 		dst    *map[string][]byte

@@ -89,7 +89,7 @@ func notYAML(err error, source string) error {
 	var many *yaml.LoadErrors
 	var ps Problems
 	add := func(e *yaml.LoadError) {
-		ps = append(ps, Problem{Source: source, Line: e.Mark.Line, Column: e.Mark.Column, Message: "not YAML: " + e.Message})
+		ps = append(ps, Problem{Source: source, Line: max(e.Mark.Line, 1), Column: max(e.Mark.Column, 1), Message: "not YAML: " + e.Message})
 	}
 	switch {
 	case errors.As(err, &many):

@@ -154,7 +154,7 @@ func (f *folder) Fetch(_ context.Context, uri string, _ int64) (io.ReadCloser, e
 	return io.NopCloser(bytes.NewReader(data)), nil
 }
 
-func (f *folder) Keys() cose.Recipients { return f.setup.Keys.Ring }
+func (f *folder) Keys() cose.Recipients { return f.setup.Ring }
 
 func (f *folder) Dependency(_ context.Context, manifest suit.ComponentID) ([]byte, error) {
 	data, ok := f.setup.Dependencies[manifest.String()]

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"time"
 
+	"sealift/cose"
 	"sealift/internal/owner/inspect"
 	"sealift/suit"
 	"sealift/suit/processor"
@@ -27,7 +28,8 @@ var ErrProcedure = errors.New("rehearsal: known procedures are update, invocatio
 
 // Setup is the device.
 type Setup struct {
-	Keys         *inspect.Keys
+	Keys         *inspect.Keys     // trust anchors
+	Ring         cose.KeyRing      // the device's own keys, which open encrypted payloads and sign nothing
 	Payloads     map[string][]byte // by URI
 	Components   map[string][]byte // content before the run, by printed identifier
 	Dependencies map[string][]byte // stored envelopes, by printed identifier
