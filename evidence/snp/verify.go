@@ -92,13 +92,10 @@ func (v *Verifier) Verify(report []byte, certs [][]byte, now time.Time) (*Verifi
 	key := sha256.Sum256(certs[0])
 	c := v.remembered(key, now)
 	if c == nil {
-		if c, err = v.verifyCold(report, certs[0], now); err != nil {
+		if c, err = v.verifyCold(report, r, certs[0], now); err != nil {
 			return nil, err
 		}
-	} else if err := checkSignature(report, c.cert); err != nil {
-		return nil, errors.Join(err, c.matches(r))
-	}
-	if err := c.matches(r); err != nil {
+	} else if err := errors.Join(checkSignature(report, c.cert), c.matches(r)); err != nil {
 		return nil, err
 	}
 	v.remember(key, c)
@@ -124,13 +121,13 @@ func (v *Verifier) remember(key [32]byte, c *chain) {
 	v.known[key] = c
 }
 
-// verifyCold verifies chain and signature. It tries each root of the certificate's product.
-func (v *Verifier) verifyCold(report, der []byte, now time.Time) (*chain, error) {
+// verifyCold verifies everything for a certificate that is not remembered. It tries each root of the certificate's product.
+func (v *Verifier) verifyCold(report []byte, r *Report, der []byte, now time.Time) (*chain, error) {
 	e, err := parseEndorsement(der)
 	if err != nil {
 		return nil, err
 	}
-	signature := checkSignature(report, e.cert)
+	wrong := errors.Join(checkSignature(report, e.cert), e.matches(r))
 	tried := fmt.Errorf("%w: no root of %s is trusted for a %v", ErrChain, e.product, e.signer)
 	for _, root := range v.roots {
 		if root.Product != e.product || root.issuer(e.signer) == nil {
@@ -141,14 +138,14 @@ func (v *Verifier) verifyCold(report, der []byte, now time.Time) (*chain, error)
 			tried = err
 			continue
 		}
-		if signature == nil && e.product != Turin {
+		if wrong == nil && e.product != Turin {
 			if err := verifyLibrary(report, e, root, now); err != nil {
 				return nil, err
 			}
 		}
-		return c, signature
+		return c, wrong
 	}
-	return nil, errors.Join(tried, signature)
+	return nil, errors.Join(tried, wrong)
 }
 
 // verifyChain checks the chain to one root with crypto/x509.
