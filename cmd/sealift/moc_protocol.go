@@ -21,7 +21,7 @@ import (
 // protocolFlags are the flags of `moc serve` about what TEEP leaves to a TAM.
 type protocolFlags struct {
 	profile, suite, result    string
-	verifiers                 []string
+	verifiers, tamVerifiers   []string
 	window                    time.Duration
 	byTime, handOver, generic bool
 }
@@ -35,6 +35,7 @@ func (f *protocolFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.byTime, "by-time", false, "ask admitted Agents for results that are fresh by their time; needs --result-window")
 	flags.BoolVar(&f.handOver, "hand-over", false, "give Agents the Attestation Results that their Evidence has earned")
 	flags.BoolVar(&f.generic, "generic-uri", false, "serve a TAM URI without a deployment, /tam/")
+	flags.StringArrayVar(&f.tamVerifiers, "tam-verifier", nil, "public key of a Verifier; makes the Agents of new deployments require its Attestation Result about this TAM; repeat for more")
 	flags.StringVar(&f.result, "tam-result", "", "file with an Attestation Result about this TAM, for Agents that require one; read at each use")
 }
 
@@ -47,16 +48,15 @@ func (f *protocolFlags) apply(c *moc.Config) error {
 	if p.ByTime && p.Window <= 0 {
 		return usageError("--result-window 24h", "--by-time needs --result-window")
 	}
-	for _, name := range f.verifiers {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			return &exitError{code: exitUsage, err: fmt.Errorf("reading a Verifier's key: %w", err)}
-		}
-		key, err := conform.ParsePublic(data)
-		if err != nil {
-			return &exitError{code: exitUsage, err: fmt.Errorf("reading a Verifier's key: %s: %w", name, err)}
-		}
-		p.Verifiers = append(p.Verifiers, key)
+	var err error
+	if p.Verifiers, err = readVerifiers(f.verifiers); err != nil {
+		return err
+	}
+	if c.TAMVerifiers, err = readVerifiers(f.tamVerifiers); err != nil {
+		return err
+	}
+	if len(c.TAMVerifiers) > 0 && f.result == "" {
+		return usageError("--tam-result FILE", "--tam-verifier needs --tam-result: no Agent would obey a TAM that cannot show one")
 	}
 	if f.result != "" {
 		p.Attest = func(context.Context, []byte) ([]byte, error) { return os.ReadFile(f.result) }
@@ -71,4 +71,20 @@ func (f *protocolFlags) apply(c *moc.Config) error {
 	}
 	c.Protocol = p
 	return nil
+}
+
+// readVerifiers reads the keys of Verifiers.
+func readVerifiers(names []string) (keys []*cose.Key, err error) {
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return nil, &exitError{code: exitUsage, err: fmt.Errorf("reading a Verifier's key: %w", err)}
+		}
+		key, err := conform.ParsePublic(data)
+		if err != nil {
+			return nil, &exitError{code: exitUsage, err: fmt.Errorf("reading a Verifier's key: %s: %w", name, err)}
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
 }

@@ -40,6 +40,7 @@ type world struct {
 	addr   string
 	server *moc.Server
 	stop   func()
+	change func(*moc.Config) // before each start
 
 	owner, other, device, operator *mocapi.Client
 	signer                         cose.Signer
@@ -81,8 +82,12 @@ func (w *world) start() {
 	w.addr = ln.Addr().String()
 	policy, err := load.Operator(w.pki)
 	must(w.t, err)
-	w.server, err = moc.Open(moc.Config{Dir: w.dir, URL: "http://" + w.addr, Policy: policy,
-		Anchors: evidence.Anchors{Roots: []evidence.Anchor{w.pki.Anchor()}}, Version: "test"})
+	config := moc.Config{Dir: w.dir, URL: "http://" + w.addr, Policy: policy,
+		Anchors: evidence.Anchors{Roots: []evidence.Anchor{w.pki.Anchor()}}, Version: "test"}
+	if w.change != nil {
+		w.change(&config)
+	}
+	w.server, err = moc.Open(config)
 	must(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -55,6 +55,9 @@ type Config struct {
 
 	Protocol   tam.Protocol   // choices that TEEP leaves to a TAM
 	AgentSuite cose.Algorithm // of the Agents of new deployments: ESP256, which 0 stands for, or Ed25519
+	// TAMVerifiers, if there are any, make the Agents of new deployments require an Attestation Result about this TAM that one
+	// of these keys has signed; Protocol.Attest gives it.
+	TAMVerifiers []*cose.Key
 
 	Adversary tam.Adversary // tam.Honest but for demonstrations
 	Now       func() time.Time
