@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -12,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"sealift/cose"
-	"sealift/internal/conform"
 	"sealift/internal/moc"
 	"sealift/internal/tam"
 	"sealift/teep"
@@ -49,10 +47,10 @@ func (f *protocolFlags) apply(c *moc.Config) error {
 		return usageError("--result-window 24h", "--by-time needs --result-window")
 	}
 	var err error
-	if p.Verifiers, err = readVerifiers(f.verifiers); err != nil {
+	if p.Verifiers, err = readPublicKeys(f.verifiers); err != nil {
 		return err
 	}
-	if c.TAMVerifiers, err = readVerifiers(f.tamVerifiers); err != nil {
+	if c.TAMVerifiers, err = readPublicKeys(f.tamVerifiers); err != nil {
 		return err
 	}
 	if len(c.TAMVerifiers) > 0 && f.result == "" {
@@ -71,20 +69,4 @@ func (f *protocolFlags) apply(c *moc.Config) error {
 	}
 	c.Protocol = p
 	return nil
-}
-
-// readVerifiers reads the keys of Verifiers.
-func readVerifiers(names []string) (keys []*cose.Key, err error) {
-	for _, name := range names {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			return nil, &exitError{code: exitUsage, err: fmt.Errorf("reading a Verifier's key: %w", err)}
-		}
-		key, err := conform.ParsePublic(data)
-		if err != nil {
-			return nil, &exitError{code: exitUsage, err: fmt.Errorf("reading a Verifier's key: %s: %w", name, err)}
-		}
-		keys = append(keys, key)
-	}
-	return keys, nil
 }
