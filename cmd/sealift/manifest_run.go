@@ -125,10 +125,10 @@ manifest asks for.`,
 	return cmd
 }
 
-func (a *app) rehearse(ctx context.Context, path string, f *rehearsalFlags) error {
+// device gathers what the flags say of the device.
+func (a *app) device(f *rehearsalFlags) (err error) {
 	s := &f.setup
 	s.Now = time.Now()
-	var err error
 	if s.Keys, err = a.knownKeys(f.keys); err != nil {
 		return err
 	}
@@ -150,14 +150,19 @@ func (a *app) rehearse(ctx context.Context, path string, f *rehearsalFlags) erro
 	if s.Vendors, err = uuids("--vendor", f.vendors); err != nil {
 		return err
 	}
-	if s.Classes, err = uuids("--class", f.classes); err != nil {
+	s.Classes, err = uuids("--class", f.classes)
+	return err
+}
+
+func (a *app) rehearse(ctx context.Context, path string, f *rehearsalFlags) error {
+	if err := a.device(f); err != nil {
 		return err
 	}
 	data, err := a.readInput(path)
 	if err != nil {
 		return usageError("", "reading the envelope: %w", err)
 	}
-	result, err := rehearsal.Run(ctx, data, f.procedure, *s)
+	result, err := rehearsal.Run(ctx, data, f.procedure, f.setup)
 	if errors.Is(err, rehearsal.ErrProcedure) {
 		return usageError("", "%w", err)
 	}

@@ -44,7 +44,11 @@ type Envelope struct {
 // Build makes an envelope without authentication blocks.
 func Build(b *suit.Builder) (*Envelope, error) {
 	// A Builder makes no unauthenticated envelope. The key of this block is known to nobody, and the block goes at once.
-	data, err := b.BuildMAC([]byte(rand.Text() + "------")[:32], nil)
+	key := make([]byte, 32)
+	if _, err := io.ReadFull(rand.Reader, key); err != nil {
+		return nil, err
+	}
+	data, err := b.BuildMAC(key, nil)
 	if err != nil {
 		return nil, err
 	}
