@@ -38,7 +38,17 @@ func ParseSigner(data []byte) (cose.Signer, error) {
 
 func parsePrivate(data []byte) (crypto.Signer, error) {
 	if isPEM(data) {
-		return cose.ParsePrivatePEM(data)
+		key, err := cose.ParsePrivatePEM(data)
+		for rest := data; err != nil; { // PKCS #8 under another label, behind curve parameters, as libcsuit's key is
+			var block *pem.Block
+			if block, rest = pem.Decode(rest); block == nil {
+				break
+			}
+			if again, e := cose.ParsePrivatePEM(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: block.Bytes})); e == nil {
+				return again, nil
+			}
+		}
+		return key, err
 	}
 	var members map[int64]any
 	if err := cose.Unmarshal(data, &members); err != nil {
