@@ -66,4 +66,3 @@ func emulatorSocket(t *testing.T, u *user) string {
 	t.Fatal("the emulator has no socket")
 	return ""
 }
-
