@@ -26,6 +26,10 @@ type demoReport struct {
 	} `json:"appraisals"`
 	Answer json.RawMessage `json:"answer"`
 	Exit   int             `json:"exit"`
+
+	Refusal struct {
+		Differences json.RawMessage `json:"differences"`
+	} `json:"refusal"`
 }
 
 type step struct {
@@ -128,6 +132,10 @@ func TestDemoBreaks(t *testing.T) {
 				if !strings.Contains(r.stdout+r.stderr, word) {
 					t.Errorf("the refusal does not say %q", word)
 				}
+			}
+			// The story names the fault in any case; it is the refusal that has to name what differed.
+			if differs := string(report.Refusal.Differences); !strings.Contains(differs, want.words[0]) {
+				t.Errorf("what differed is not %q: %s", want.words[0], differs)
 			}
 			if fault != "rollback" && strings.Contains(names(report.Trace), "pd") {
 				t.Errorf("PD moved: %s", names(report.Trace))

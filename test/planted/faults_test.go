@@ -4,4 +4,169 @@
 
 package planted
 
-var faults = []fault{}
+import "slices"
+
+// faults holds at least one fault for each promise of the design (DESIGN.md section 6), and one for each fault of the demo
+// that nobody notices any more.
+var faults = slices.Concat(released, secret, ordered, fresh, appraised, durable, deleted, demonstrated)
+
+// I1: no PD before a positive appraisal by the owner. M/OC, TAM and owner each hold it.
+var released = []fault{
+	{"I1", "the TAM sends PD unasked", []edit{{"internal/tam/proceed.go",
+		"&& !course.Appraised(d) {", "&& false {"}}, "internal/tam", "TestPDWaits"},
+	{"I1", "the M/OC takes a release without an appraisal", []edit{{"internal/moc/evidence.go",
+		"if a == nil || a.ID != id || !course.Appraised(d) {", "if a != nil && a.ID == \"\" {"}}, "internal/moc", "TestCourse"},
+	{"I1", "the owner releases to another Agent than the appraised one", []edit{{"internal/owner/release.go",
+		"!now.AgentKey.Equal(a.state.AgentKey)", "false"}}, "internal/owner", "TestReleaseNeedsAppraisal"},
+	{"I1", "the owner believes that it has appraised", []edit{{"internal/owner/appraised.go",
+		"return nil, errNotAppraised(\"no positive appraisal of this deployment is known\")",
+		"return &Appraised{Deployment: d.ID, positive: true}, nil"}}, "internal/owner", "TestReleaseNeedsAppraisal"},
+	{"I1", "the plan has PD before the attestation", []edit{{"usecase/sequence.go",
+		"ModeTAPD:         {3, []stepMaker{admit, taToInstance, attest, pdToTA}}", "ModeTAPD: {3, []stepMaker{admit, taToInstance, pdToTA, attest}}"}}, "usecase", "TestPrinciples"},
+}
+
+// I2: PD is never in the clear outside a TEE.
+var secret = []fault{
+	{"I2", "the owner stores instead of encrypting", []edit{{"internal/owner/seal.go",
+		"if _, err := cipher.Seal(io.MultiWriter(f, h), src); err != nil {",
+		"_ = cipher\n\tif _, err := io.Copy(io.MultiWriter(f, h), src); err != nil {"}}, "internal/owner", "TestDeployWait"},
+	{"I2", "the owner names files by the digest of their content", []edit{{"internal/owner/seal.go",
+		"out.item.Kind, out.item.Name, out.item.Launch = c.Kind, c.Name, c.Launch",
+		"out.item.Kind, out.item.Name, out.item.Launch = c.Kind, c.SHA256[:60], c.Launch"}}, "internal/owner", "TestNoDigestOfPDLeaves"},
+	{"I2", "the Agent lists the digest of PD", []edit{{"internal/agent/engine.go",
+		"if class(c.ID) != classPD {", "if true {"}}, "internal/agent", "TestModeUATAPD"},
+	{"I2", "PD prints its content", []edit{{"internal/pd/pd.go",
+		"func (p Plain) String() string { return", "func (p Plain) String() string { r, _ := p.Open(); b, _ := io.ReadAll(r); return string(b) +"}},
+		"internal/pd", "TestPlainNeverPrintsItsContent"},
+}
+
+// I3: the trace equals the plan. I4: an older sequence number never replaces a newer one.
+var ordered = []fault{
+	{"I3", "a step that was reported too early is sorted", []edit{{"internal/moc/course/observe.go",
+		"if early, ok := overtaker(d, s); ok {", "if early, ok := overtaker(d, s); false && ok {"}}, "internal/moc/course", "TestAdvance"},
+	{"I3", "the manifest before is enough for a step", []edit{{"internal/moc/course/observe.go",
+		"if role == \"\" || !Present(d, role) {", "if role == \"\" {"}}, "internal/moc/course", "TestAdvance"},
+	{"I3", "a step is taken back", []edit{{"internal/store/deployment.go",
+		"|| len(d.Trace) < len(old.Trace) {", "{"}}, "internal/store", "TestTraceOnce"},
+	{"I4", "the Agent takes an older manifest", []edit{
+		{"internal/agent/update.go", "m.Sequence < lowest {", "false && m.Sequence < lowest {"},
+		{"suit/processor/admit.go", "f.manifest.Sequence < installed {", "false && f.manifest.Sequence < installed {"}},
+		"internal/agent", "TestRollback"},
+	{"I4", "the processor takes an older manifest", []edit{{"suit/processor/admit.go",
+		"f.manifest.Sequence < installed {", "false && f.manifest.Sequence < installed {"}}, "suit/processor", "TestRollback"},
+	{"I4", "a removal forgets the sequence number", []edit{{"internal/agent/uninstall.go",
+		"t.next.raiseFloor(id, m.Sequence+1)", "t.next.raiseFloor(id, 0)"}}, "internal/agent", "TestRollback"},
+	{"I4", "the Agent takes an older sealed state", []edit{{"internal/agent/vault/vault.go",
+		"switch number {", "switch number = v.number; number {"}}, "internal/agent/vault", "TestRollbackIsRefused"},
+}
+
+// I5: a TA that differs from the appraised one gets no PD. I7: a production policy never accepts an emulated root.
+var appraised = []fault{
+	{"I5", "the digest of the TA is not compared", []edit{{"appraisal/compare.go",
+		"a.judge(f, matches,", "a.judge(f, matches || true,"}}, "appraisal", "TestRefused"},
+	{"I5", "PD is shown to another version of its TA", []edit{{"internal/agent/tas.go",
+		"&& bytes.Equal(c.BoundTo, ta.Digest.Bytes) {", "&& (true || bytes.Equal(c.BoundTo, ta.Digest.Bytes)) {"}},
+		"internal/agent", "TestDataForAnotherTA"},
+	{"I5", "the digest of a dependency is not compared", []edit{{"suit/processor/dependency.go",
+		"if !want.Equal(child.manifest.Digest) {", "if false {"}}, "internal/agent", "TestSwappedTA"},
+	{"I7", "a production policy accepts emulated hardware", []edit{{"appraisal/appraise.go",
+		"case a.v.Emulated && a.p.Production:", "case false:"}}, "appraisal", "TestRefused"},
+	{"I7", "the subject of a root is not looked at", []edit{{"evidence/anchor.go",
+		"|| a.Cert != nil &&", "|| false && a.Cert != nil &&"}}, "evidence", "TestRoots"},
+	{"I7", "the emulated name passes for the real one", []edit{{"evidence/verify.go",
+		"if emu != emulated && hw.rooted {", "if false {"}}, "evidence", "TestEmulatedIsToldApart"},
+}
+
+// I6: a replayed, reordered, truncated or altered message changes nothing.
+var fresh = []fault{
+	{"I6", "a token is good twice", []edit{{"internal/tam/tam.go",
+		"if !fresh {", "if false && !fresh {"}}, "internal/tam", "TestReplay"},
+	{"I6", "a token is good for anything", []edit{{"internal/tam/token.go",
+		"|| !hmac.Equal(token[macStart:], e.mac(kind, deployment, binding, token[:macStart])) {", "{"}}, "internal/tam", "TestTokens"},
+	{"I6", "a report of another Update counts", []edit{{"internal/tam/proceed.go",
+		"if !bytes.Equal(r.Nonce, token) {", "if false && !bytes.Equal(r.Nonce, token) {"}}, "internal/tam", "TestReportNonce"},
+	{"I6", "the nonce of Evidence is not compared", []edit{{"evidence/verify.go",
+		"if !bytes.Equal(want, got) {", "if false && !bytes.Equal(want, got) {"}}, "evidence", "TestReplayNamesNonce"},
+	{"I6", "the binding of Evidence is not recomputed", []edit{{"evidence/verify.go",
+		"\t\tcheckBinding(b, claims, hw, in, f)\n", ""}}, "evidence", "TestChangedClaims"},
+	{"I6", "any signature is good", []edit{{"cose/verify.go",
+		"if m.matches(s, k, payload, o.ExternalAAD) {", "if m.matches(s, k, payload, o.ExternalAAD) || true {"}},
+		"cose", "TestEveryBitFlipIsNoticed"},
+	{"I6", "a sealed file may be cut short", []edit{{"internal/agent/vault/blob.go",
+		"\tif last {\n", "\tif false && last {\n"}}, "internal/agent/vault", "TestBlobs"},
+}
+
+// I8: bad input gets a clear error and nothing is lost. I9: killed at any instant, every process restarts into a
+// consistent state.
+var durable = []fault{
+	{"I8", "a map key may repeat", []edit{{"cose/wire/valid.go",
+		"_, dup := seen[string(key)]; dup {", "_, dup := seen[string(key)]; false && dup {"}}, "cose/wire", "TestValid"},
+	{"I8", "bytes may follow", []edit{{"cose/wire/valid.go",
+		"if end != len(data) {", "if false {"}}, "cose/wire", "TestValid"},
+	{"I8", "nesting is unbounded", []edit{{"cose/wire/valid.go",
+		"if depth >= MaxDepth {", "if false {"}}, "cose/wire", "TestValid"},
+	{"I8", "a message that is too long is cut", []edit{{"teep/teephttp/server.go",
+		"http.MaxBytesReader(w, r.Body, h.o.MaxBody)", "io.LimitReader(r.Body, h.o.MaxBody)"}}, "teep/teephttp", "TestServerBodiesOfUnknownLength"},
+	{"I8", "a refused manifest leaves its files", []edit{{"internal/agent/transaction.go",
+		"ta.stop()\n\t}\n\tfor _, ref := range t.blobs {", "ta.stop()\n\t}\n\tfor _, ref := range t.blobs[:0] {"}},
+		"internal/agent", "TestTAThatCannotStart"},
+	{"I9", "the sealed state is not synced", []edit{{"internal/agent/vault/vault.go",
+		"err = f.Sync()", "_ = f.Sync"}}, "internal/agent/vault", "TestCrashAtEveryStep"},
+	{"I9", "the folder is not synced before the counter moves", []edit{{"internal/agent/vault/vault.go",
+		"v.fs.SyncDir(\".\")", "error(nil)"}}, "internal/agent/vault", "TestCrashAtEveryStep"},
+	{"I9", "a blob is not synced before the state names it", []edit{{"internal/agent/vault/blob.go",
+		"w.err = w.f.Sync()", "_ = w.f.Sync"}}, "internal/agent/vault", "TestCrashAtEveryStep"},
+	{"I9", "a start does not close the fork", []edit{{"internal/agent/vault/vault.go",
+		"rand: rand, fork: true}", "rand: rand}"}}, "internal/agent/vault", "TestForkIsRefused"},
+	{"I9", "the M/OC does not wait for the disk", []edit{{"internal/store/store.go",
+		"synchronous(FULL)", "synchronous(NORMAL)"}}, "internal/store", "TestWritesWaitForTheDisk"},
+	{"I9", "a failed write leaves its half", []edit{{"internal/store/writer.go",
+		"ROLLBACK TO", "RELEASE"}}, "internal/store", "TestFailedWriteLeavesNothing"},
+}
+
+// I10: deleting leaves nothing to recover.
+var deleted = []fault{
+	{"I10", "the Agent keeps what was removed", []edit{
+		{"internal/agent/platform.go", "\tt.next.dropComponent(id)\n\treturn nil\n", "\treturn nil\n"},
+		{"internal/agent/uninstall.go", "\t\t\tt.discard(c.ID)\n", "\t\t\tcontinue\n"}}, "internal/agent", "TestModeUATAPD"},
+	{"I10", "the Agent leaves files without a key", []edit{{"internal/agent/agent.go",
+		"range old.refsNotIn(s) {", "range old.refsNotIn(old) {"}}, "internal/agent", "TestModeUATAPD"},
+	{"I10", "what a crash left stays", []edit{{"internal/agent/vault/blob.go",
+		"errs = append(errs, v.fs.Remove(blobPath(name)))", "_ = blobPath(name)"}}, "internal/agent/vault", "TestSweepAndFolder"},
+	{"I10", "the salt of an instance stays on the disk", []edit{{"internal/platform/emulator/machine_linux.go",
+		"if err := overwrite(filepath.Join(dir, \"instance\", name)); err != nil {", "if err := error(nil); err != nil {\n\t\t\t\t_ = name"}},
+		"internal/platform/emulator", "TestDestroyWipes"},
+	{"I10", "a destroyed instance comes back", []edit{{"internal/platform/emulator/machine_linux.go",
+		"if err := os.RemoveAll(dir); err != nil {\n\t\t\treturn fmt.Errorf(\"emulator: wiping", "if err := error(nil); err != nil {\n\t\t\treturn fmt.Errorf(\"emulator: wiping"}},
+		"internal/platform/emulator", "TestDestroy"},
+	{"I10", "deleted rows stay in the database's file", []edit{{"internal/store/store.go",
+		"\"secure_delete(ON)\",", ""}}, "internal/store", "TestForgottenIsOverwritten"},
+}
+
+// demonstrated are the faults of `sealift demo --break`, let through by the checks that should name them.
+var demonstrated = []fault{
+	{"demo", "the digest of the Agent is not compared", []edit{{"appraisal/compare.go",
+		"return bytes.Equal(d.Bytes, m.Value)", "return len(d.Bytes) > 0 || bytes.Equal(d.Bytes, m.Value)"}}, "test/e2e", "TestDemoBreaks/measurement"},
+	{"demo", "neither digest nor number of the TA is compared", []edit{
+		{"appraisal/compare.go", "a.judge(f, matches,", "a.judge(f, matches || true,"},
+		{"appraisal/compare.go", "a.judge(f, got.Sequence >= want.MinSequence,", "a.judge(f, true,"}},
+		"test/e2e", "TestDemoBreaks/ta-swap"},
+	{"demo", "neither nonce nor binding is compared", []edit{
+		{"evidence/verify.go", "if !bytes.Equal(want, got) {", "if false && !bytes.Equal(want, got) {"},
+		{"evidence/verify.go", "\t\tcheckBinding(b, claims, hw, in, f)\n", ""}}, "test/e2e", "TestDemoBreaks/nonce"},
+	{"demo", "the signature of the hardware is believed", []edit{{"evidence/psa/sign1.go",
+		"return nil, fmt.Errorf(\"%w: %w\", ErrSignature, err)", "return &Verified{Token: m.token, Key: keys[0]}, nil"}},
+		"test/e2e", "TestDemoBreaks/signature"},
+	{"demo", "the Agent takes an older manifest", []edit{
+		{"internal/agent/update.go", "m.Sequence < lowest {", "false && m.Sequence < lowest {"},
+		{"suit/processor/admit.go", "f.manifest.Sequence < installed {", "false && f.manifest.Sequence < installed {"}},
+		"test/e2e", "TestDemoBreaks/rollback"},
+	{"demo", "nobody asks for an appraisal", []edit{
+		{"internal/owner/appraised.go", "return nil, errNotAppraised(\"no positive appraisal of this deployment is known\")",
+			"return &Appraised{Deployment: d.ID, positive: true}, nil"},
+		{"internal/owner/release.go", "!now.AgentKey.Equal(a.state.AgentKey)", "false"},
+		{"internal/owner/release.go", "return nil, \"\", nil, errNotAppraised(\"the appraised Evidence does not name the TA\")",
+			"return d.Package.Owner, manifest.RolePD, kinds, nil"},
+		{"internal/tam/proceed.go", "&& !course.Appraised(d) {", "&& false {"},
+		{"internal/moc/course/course.go", "if i >= len(d.Trace) {", "if false && i >= len(d.Trace) {"}}, "test/e2e", "TestDemoBreaks/pd-early"},
+}
