@@ -133,11 +133,8 @@ func (f *File) add(name string, it *Item, s shape, keys *Keys) {
 	f.Warnings = append(f.Warnings, a.warnings...)
 	f.Parts = append(f.Parts, Part{Name: name, Item: it})
 	it.walk(func(it *Item) {
-		for _, mark := range []string{evidence.EmulatedMark, evidence.EmulatedPrefix} {
-			if bytes.Contains(it.content, []byte(mark)) {
-				f.Emulated = true
-			}
-		}
+		marked := bytes.Contains(it.content, []byte(evidence.EmulatedMark)) // as in the subject of a certificate
+		f.Emulated = f.Emulated || marked || it.Type == Text && strings.HasPrefix(it.Value, evidence.EmulatedPrefix)
 	})
 }
 

@@ -126,13 +126,13 @@ func TestVerifies(t *testing.T) {
 		{"vectors", "keys/libteep_tam_prime256v1.pem", "suit-manifest/example1_1.suit.cbor", "not verified: authentication block 1"},
 		{"vectors", "keys/suit_example_p256_pub.pem", "suit-manifest/example0_0.suit.cbor", "REFUSED: authentication: there is no authentication block"},
 		{"vectors", "keys/hmac256_aaaa.cosekey.cbor", "suit-firmware-encryption/suit-manifest-aes-kw.suit.cbor", "verified: authentication block 1: by one of the symmetric keys"},
-		{"vectors", "keys/attestam_tam_priv.cbor", "generated/teep/qr_multisign_attest.cbor", "verified: COSE_Sign"},
+		{"vectors", "keys/attestam_tam_priv.cbor", "generated/teep/qr_multisign_attest.cbor", "verified: COSE_Sign of TEEP message QueryRequest, key attestam_tam_priv.cbor"},
 		{"vectors", "keys/libteep_tam_prime256v1_pub.pem", "generated/teep/neg_trailing.cbor", "warning: 1 bytes follow"},
 		{"vectors", "keys/suit_example_p256_pub.pem", "generated/suit/neg_manifest_flip.suit.cbor", "REFUSED: manifest"},
 		{"vectors", "keys/suit_example_p256_pub.pem", "generated/suit/neg_payload_mismatch.suit.cbor", "REFUSED: integrated payload"},
 		{"vectors", "keys/suit_example_p256_pub.pem", "generated/suit/severed_install_present.suit.cbor", "verified: severed member install"},
 		{"vectors", "keys/suit_example_p256_pub.pem", "generated/suit/neg_severed_install_missing.suit.cbor", "not verified: severed member install: not in the envelope"},
-		{"evidence", "psa/tfm_public.pem", "psa/tfm_psa-2_0_0_sign1.bin", "verified: COSE_Sign1, key tfm_public.pem"},
+		{"evidence", "psa/tfm_public.pem", "psa/tfm_psa-2_0_0_sign1.bin", "verified: COSE_Sign1 of EAT claims, key tfm_public.pem"},
 		{"evidence", "ear/veraison.ear-verification-key.jwk", "ear/veraison_cca_affirming.ear.jwt", "verified: JWT, key veraison.ear-verification-key.jwk"},
 	}
 	for _, v := range vectors {

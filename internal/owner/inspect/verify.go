@@ -52,13 +52,25 @@ func (k *Keys) check(f found) []Check {
 	case kindEnvelope:
 		return k.checkEnvelope(f.it.raw, nil)
 	case kindSign1, kindSign:
-		return []Check{k.checkSigned(f.kind, f.it.raw, nil)}
+		return []Check{k.checkSigned(f.name(), f.it.raw, nil)}
 	case kindMac0:
-		return []Check{k.checkMAC(f.kind, f.it.raw, nil)}
+		return []Check{k.checkMAC(f.name(), f.it.raw, nil)}
 	case kindMac:
 		return []Check{{What: f.kind, State: Unverified, Detail: "this structure is not supported"}}
 	}
 	return []Check{k.checkEncrypted(f)}
+}
+
+// name says what a COSE message is about, where its payload was recognised.
+func (f found) name() string {
+	body := f.it
+	if body.Type == Tag {
+		body = body.Items[0]
+	}
+	if len(body.Items) > 2 && body.Items[2].Inside != nil && body.Items[2].Inside.Note != "" {
+		return f.kind + " of " + body.Items[2].Inside.Note
+	}
+	return f.kind
 }
 
 func (k *Keys) checkSigned(what string, raw, detached []byte) Check {
