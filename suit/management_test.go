@@ -119,3 +119,36 @@ func TestManagementMembers(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// FuzzManagement: what the decoders of versions, wait events and metadata take encodes to what they take to be the same.
+func FuzzManagement(f *testing.F) {
+	f.Add(VersionMatch{VersionLesser, Version{1, 0, PreReleaseAlpha, 4}}.Encode())
+	f.Add(WaitInfo{{Event: WaitPower, Value: 1}, {Event: WaitOtherDeviceVersion, Device: []byte("x"), Versions: []VersionMatch{{VersionEqual, Version{1}}}}}.Encode())
+	mode := PermissionRead
+	meta, err := (&Metadata{Permissions: &mode, Creator: "a", User: []ActorPermissions{{int64(1), 2}}, Type: FileSymlink}).Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(meta)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if m, err := ParseVersionMatch(data); err == nil {
+			if again, err := ParseVersionMatch(m.Encode()); err != nil || !reflect.DeepEqual(again, m) {
+				t.Fatalf("%v %v: %v", m, again, err)
+			}
+		}
+		if w, err := ParseWaitInfo(data); err == nil {
+			if again, err := ParseWaitInfo(w.Encode()); err != nil || !reflect.DeepEqual(again, w) {
+				t.Fatalf("%v %v: %v", w, again, err)
+			}
+		}
+		if m, err := ParseMetadata(data); err == nil {
+			out, err := m.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if again, err := ParseMetadata(out); err != nil || !reflect.DeepEqual(again, m) {
+				t.Fatalf("%+v %+v: %v", m, again, err)
+			}
+		}
+	})
+}

@@ -44,10 +44,10 @@ func FuzzProcessor(f *testing.F) {
 		p.manifests["dep"] = dependency
 		p.components["a"] = []byte("old")
 		o := Options{
-			MACKeys: [][]byte{fuzzKey}, LenientDependencies: true,
+			MACKeys: [][]byte{fuzzKey}, LenientDependencies: true, UpdateManagement: true,
 			Limits: Limits{TotalBytes: 1000, Commands: 200, PayloadBytes: 500},
 		}
-		proc := New(p, o)
+		proc := New(managed(p), o)
 		for _, run := range []func(context.Context, []byte) (*Outcome, error){proc.Update, proc.Invocation, proc.Uninstall} {
 			p.written = 0
 			out, err := run(context.Background(), envelope)
