@@ -28,12 +28,12 @@ func attestationProbes() []probe[*tamRun] {
 				m.AttestationPayload, m.AttestationPayloadFormat, m.Extensions, err = r.Attester.Evidence(other, r.Agent.Key())
 				return err
 			}, "Evidence over another challenge")},
+		{"30", "T 7.1.1.1", "Evidence about another key than the one that signs the message is not acted on", foreignKey},
 		{"11, 12", "T 4.3", "a payload without format is an Attestation Result; one that no Verifier signed is not acted on",
 			spoiled(func(_ *tamRun, _ *teep.QueryRequest, m *teep.QueryResponse) error {
 				m.AttestationPayloadFormat = ""
 				return nil
 			}, "Evidence passed off as an Attestation Result")},
-		{"30", "T 7.1.1.1", "Evidence about another key than the one that signs the message is not acted on", foreignKey},
 	}
 }
 
