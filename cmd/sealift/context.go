@@ -102,7 +102,9 @@ func newContextUseCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := h.UseContext(args[0]); err != nil {
+			if err := h.UseContext(args[0]); errors.Is(err, home.ErrNotFound) {
+				return usageError("sealift context show lists them", "there is no context %q", args[0])
+			} else if err != nil {
 				return err
 			}
 			c, name, err := h.Context("")

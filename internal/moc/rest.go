@@ -173,7 +173,7 @@ func (s *Server) identify(r *http.Request) (mocapi.Identity, *fault.Error) {
 	}
 	id, err := s.store.Identify(r.Context(), token)
 	if errors.Is(err, store.ErrNotFound) {
-		return id, fault.New(fault.Unauthorized, "the bearer token is not known")
+		return id, fault.New(fault.Unauthorized, "the bearer token is not known").WithHint("the operator makes tokens: sealift moc token")
 	}
 	if err != nil {
 		s.cfg.Log.Error("looking a token up", "error", err)

@@ -207,6 +207,7 @@ func (o *Owner) follow(ctx context.Context, ref string, done func(*mocapi.Deploy
 	}
 	var since uint64
 	var last *mocapi.Deployment
+	said := "" // by the device, of what keeps it
 	for {
 		dep, err := persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.Deployment(ctx, local.ID, since, longPoll) })
 		if errors.Is(err, context.DeadlineExceeded) && last != nil {
@@ -216,6 +217,10 @@ func (o *Owner) follow(ctx context.Context, ref string, done func(*mocapi.Deploy
 			return nil, err
 		}
 		o.tellSteps(dep)
+		if st := dep.InstanceStatus; st != nil && st.LastError != "" && st.LastError != said {
+			o.tell("wait", "device", "the device says: "+st.LastError)
+			said = st.LastError
+		}
 		last, since = dep, dep.Version
 		switch {
 		case done(dep):

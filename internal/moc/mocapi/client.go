@@ -242,5 +242,9 @@ func readProblem(resp *http.Response) error {
 	if mediaType == "application/problem+json" && json.Unmarshal(data, problem) == nil {
 		return problem
 	}
-	return fault.New(fault.Internal, "the M/OC answered %s", resp.Status)
+	e := fault.New(fault.Internal, "the M/OC answered %s", resp.Status)
+	if resp.Request != nil && resp.Request.URL.Scheme == "http" && resp.StatusCode == http.StatusBadRequest {
+		return e.WithHint("does it speak TLS? then its address begins with https://")
+	}
+	return e.WithHint("is this the address of an M/OC?")
 }

@@ -37,7 +37,7 @@ func checkProgram(path, arch string) *notRunnable {
 	}
 	for _, p := range file.Progs {
 		if p.Type == elf.PT_INTERP {
-			return &notRunnable{path + " is dynamically linked, and the TEE has no libraries",
+			return &notRunnable{path + " is dynamically linked, and no libraries travel with it",
 				"link it statically (Go: CGO_ENABLED=0; C: -static; Debian's busybox: the package busybox-static)"}
 		}
 	}
