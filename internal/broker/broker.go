@@ -95,6 +95,10 @@ func New(cfg Config) (*Broker, error) {
 	if cfg.Relay == "" {
 		cfg.Relay = "127.0.0.1:0"
 	}
+	var err error
+	if cfg.StateDir, err = filepath.Abs(cfg.StateDir); err != nil { // UAs are started from it, in folders of their own
+		return nil, err
+	}
 	lock, err := lockState(cfg.StateDir)
 	if err != nil {
 		return nil, err
