@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -103,16 +102,4 @@ func readAuthority(path string) (*x509.CertPool, error) {
 		return nil, usageError("", "%s holds no PEM certificate", path)
 	}
 	return pool, nil
-}
-
-// writeReady makes the file at path in one step; an empty path is none.
-func writeReady(path, text string) error {
-	if path == "" {
-		return nil
-	}
-	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
-	if err := os.WriteFile(tmp, []byte(text), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
 }
