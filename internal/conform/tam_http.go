@@ -87,7 +87,7 @@ func wrongMethod(ctx context.Context, r *tamRun) error {
 func acceptRanges(ctx context.Context, r *tamRun) error {
 	for _, value := range []string{"*/*", "application/*", "text/html, " + teep.MediaType + ";q=0.5"} {
 		if a := r.do(ctx, http.MethodPost, nil, func(h http.Header) { h.Set("Accept", value) }); !a.ok() {
-			return fmt.Errorf("Accept: %s is answered with %s", value, a.what())
+			return fmt.Errorf("with Accept: %s it is answered with %s", value, a.what())
 		}
 	}
 	return nil
