@@ -12,15 +12,18 @@ import (
 	"sealift/usecase"
 )
 
-// TestNoDigestOfPDLeaves: a digest confirms a guess at what it is the digest of, so none of a plaintext is among what the
-// owner sends (promise I2).
-func TestNoDigestOfPDLeaves(t *testing.T) {
+// TestNoTraceOfPDLeaves: among what the owner sends is no plaintext, and no digest of one either, since that confirms a
+// guess (promise I2).
+func TestNoTraceOfPDLeaves(t *testing.T) {
 	w := newWorld(t, usecase.ModeTAPD)
 	// The fake M/OC may find fault with what it gets; what was sent until then is what matters here.
 	_, deployErr := w.owner.Deploy(t.Context(), owner.DeployRequest{Package: w.pkg, Wait: true, Timeout: time.Minute})
 	w.moc.mu.Lock()
 	defer w.moc.mu.Unlock()
 	sent := w.moc.wire.Bytes()
+	if where := findCanary(sent, []byte(canary)); where != "" {
+		t.Errorf("PD was sent (%s)", where)
+	}
 	for name, content := range map[string]string{
 		"records.csv": "name,value\n" + canary + ",1\n", "large.bin": strings.Repeat(canary, 40_000),
 	} {

@@ -324,7 +324,7 @@ func asRefused(err error, target **owner.Refused) bool {
 func TestReleaseNeedsAppraisal(t *testing.T) {
 	w := newWorld(t, usecase.ModeTAPD)
 	d := w.deploy(t)
-	if _, err := w.owner.Appraised(d.ID); fault.From(err).Exit != fault.ExitPolicy || !fault.Is(err, fault.ReleaseBeforeAppraisal) {
+	if _, err := w.owner.Appraised(d.ID); err == nil || fault.From(err).Exit != fault.ExitPolicy || !fault.Is(err, fault.ReleaseBeforeAppraisal) {
 		t.Errorf("without an appraisal: %v", err)
 	}
 	for _, none := range []*owner.Appraised{nil, {Deployment: d.ID}} {

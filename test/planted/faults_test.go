@@ -29,10 +29,10 @@ var released = []fault{
 var secret = []fault{
 	{"I2", "the owner stores instead of encrypting", []edit{{"internal/owner/seal.go",
 		"if _, err := cipher.Seal(io.MultiWriter(f, h), src); err != nil {",
-		"_ = cipher\n\tif _, err := io.Copy(io.MultiWriter(f, h), src); err != nil {"}}, "internal/owner", "TestDeployWait"},
+		"_ = cipher\n\tif _, err := io.Copy(io.MultiWriter(f, h), src); err != nil {"}}, "internal/owner", "TestNoTraceOfPDLeaves"},
 	{"I2", "the owner names files by the digest of their content", []edit{{"internal/owner/seal.go",
 		"out.item.Kind, out.item.Name, out.item.Launch = c.Kind, c.Name, c.Launch",
-		"out.item.Kind, out.item.Name, out.item.Launch = c.Kind, c.SHA256[:60], c.Launch"}}, "internal/owner", "TestNoDigestOfPDLeaves"},
+		"out.item.Kind, out.item.Name, out.item.Launch = c.Kind, c.SHA256[:60], c.Launch"}}, "internal/owner", "TestNoTraceOfPDLeaves"},
 	{"I2", "the Agent lists the digest of PD", []edit{{"internal/agent/engine.go",
 		"if class(c.ID) != classPD {", "if true {"}}, "internal/agent", "TestModeUATAPD"},
 	{"I2", "PD prints its content", []edit{{"internal/pd/pd.go",

@@ -54,7 +54,7 @@ func TestPlantedFaultsAreCaught(t *testing.T) {
 			if err == nil {
 				t.Fatalf("%s: %s in %s does not notice\n%s", f.name, f.test, f.pkg, out)
 			}
-			if !strings.Contains(out, "--- FAIL: "+f.test+" (") {
+			if !strings.Contains(out, "--- FAIL: "+f.test+" (") || strings.Contains(out, "\npanic: ") {
 				t.Fatalf("the run failed, and not because of %s in %s:\n%s", f.test, f.pkg, out)
 			}
 			t.Logf("noticed:\n%.2000s", out)
