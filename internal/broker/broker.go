@@ -361,6 +361,8 @@ func (b *Broker) connectUA(ctx context.Context, instance, app, ta string, conn n
 		return err
 	}
 	defer inner.Close()
+	// The UA may be removed while its end is half-closed already: then only this wakes what waits for the TA's last word.
+	defer context.AfterFunc(ctx, func() { inner.Close() })()
 	splice(conn, inner, relayIdle)
 	return nil
 }
