@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"sealift/teep"
 )
 
 // request makes one request and returns status and body.
@@ -25,6 +27,9 @@ func request(t *testing.T, method, url, bearer, contentType, body string) (*http
 	}
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
+	}
+	if strings.Contains(url, "/tam/") {
+		req.Header.Set("Accept", teep.MediaType) // without it, the answer is 406
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
