@@ -73,7 +73,7 @@ var appraised = []fault{
 		"case a.v.Emulated && a.p.Production:", "case false:"}}, "appraisal", "TestRefused"},
 	{"I7", "the subject of a root is not looked at", []edit{{"evidence/anchor.go",
 		"|| a.Cert != nil &&", "|| false && a.Cert != nil &&"}}, "evidence", "TestRoots"},
-	{"I7", "the emulated name passes for the real one", []edit{{"evidence/verify.go",
+	{"I7", "the emulated name is not told apart", []edit{{"evidence/verify.go",
 		"if emu != emulated && hw.rooted {", "if false {"}}, "evidence", "TestEmulatedIsToldApart"},
 }
 
@@ -121,14 +121,14 @@ var durable = []fault{
 	{"I9", "the M/OC does not wait for the disk", []edit{{"internal/store/store.go",
 		"synchronous(FULL)", "synchronous(NORMAL)"}}, "internal/store", "TestWritesWaitForTheDisk"},
 	{"I9", "a failed write leaves its half", []edit{{"internal/store/writer.go",
-		"ROLLBACK TO", "RELEASE"}}, "internal/store", "TestFailedWriteLeavesNothing"},
+		"exec(\"ROLLBACK TO one\")", "error(nil)"}}, "internal/store", "TestFailedWriteLeavesNothing"},
 }
 
 // I10: deleting leaves nothing to recover.
 var deleted = []fault{
-	{"I10", "the Agent keeps what was removed", []edit{
-		{"internal/agent/platform.go", "\tt.next.dropComponent(id)\n\treturn nil\n", "\treturn nil\n"},
-		{"internal/agent/uninstall.go", "\t\t\tt.discard(c.ID)\n", "\t\t\tcontinue\n"}}, "internal/agent", "TestModeUATAPD"},
+	{"I10", "the Agent keeps PD that was removed", []edit{
+		{"internal/agent/platform.go", "\tt.next.dropComponent(id)\n\treturn nil\n", "\tif class(id) != classPD {\n\t\tt.next.dropComponent(id)\n\t}\n\treturn nil\n"},
+		{"internal/agent/uninstall.go", "\t\t\tt.discard(c.ID)\n", "\t\t\tif class(c.ID) != classPD {\n\t\t\t\tt.discard(c.ID)\n\t\t\t}\n"}}, "internal/agent", "TestModeUATAPD"},
 	{"I10", "the Agent leaves files without a key", []edit{{"internal/agent/agent.go",
 		"range old.refsNotIn(s) {", "range old.refsNotIn(old) {"}}, "internal/agent", "TestModeUATAPD"},
 	{"I10", "what a crash left stays", []edit{{"internal/agent/vault/blob.go",
