@@ -10,6 +10,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-sev-guest/abi"
+	pb "github.com/google/go-sev-guest/proto/sevsnp"
+	"github.com/google/go-sev-guest/verify"
 )
 
 var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -127,6 +131,28 @@ func TestSelfMadeChain(t *testing.T) {
 		if o := libraryOptions(root, now); len(o.TrustedRoots[string(root.Product)]) != 1 || !o.DisableCertFetching {
 			t.Errorf("options for %s leave the choice of roots to the library: %+v", root.Product, o)
 		}
+	}
+}
+
+// TestPinnedLibrary fails where an older go-sev-guest is pinned, which accepts exactly this.
+func TestPinnedLibrary(t *testing.T) {
+	pki := strangers()
+	d := device(t, pki, DeviceSpec{})
+	report, err := abi.ReportToProto(mint(t, d, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	selfMade := func() *pb.Attestation {
+		return &pb.Attestation{Report: report, CertificateChain: &pb.CertificateChain{VcekCert: d.Cert, AskCert: pki.Root.ASK.Raw, ArkCert: pki.Root.ARK.Raw}}
+	}
+	if err := verify.SnpAttestation(selfMade(), &verify.Options{DisableCertFetching: true, Now: now}); err == nil {
+		t.Error("without roots, the library takes those inside the Evidence")
+	}
+	if err := verify.SnpAttestation(selfMade(), libraryOptions(vendorRoots(t)[0], now)); err == nil {
+		t.Error("with the vendor's roots, the library takes those inside the Evidence")
+	}
+	if err := verify.SnpAttestation(selfMade(), libraryOptions(pki.Root, now)); err != nil {
+		t.Errorf("with the root that issued it, the library refuses the chain: %v", err)
 	}
 }
 
