@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/big"
 	"slices"
 
 	"sealift/cose"
@@ -201,7 +200,13 @@ func (k *Keys) addJWK(name string, data []byte) error {
 	case j.Type == "OKP" && j.Curve == "Ed25519" && len(j.X) == ed25519.PublicKeySize:
 		return k.addPublic(name, ed25519.PublicKey(j.X))
 	case j.Type == "EC" && j.Curve == "P-256":
-		pub := &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).SetBytes(j.X), Y: new(big.Int).SetBytes(j.Y)}
+		if len(j.X) != 32 || len(j.Y) != 32 {
+			return fmt.Errorf("a JWK of curve %q whose coordinates are not 32 bytes", j.Curve)
+		}
+		pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, j.X, j.Y))
+		if err != nil {
+			return err
+		}
 		if dh, err := ecdh.P256().NewPrivateKey(j.D); err == nil {
 			k.Ring.Keys = append(k.Ring.Keys, dh)
 		}

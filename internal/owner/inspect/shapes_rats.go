@@ -109,8 +109,6 @@ func ueid(_ *annotator, it *Item) {
 	}
 }
 
-var tiers = map[int64]string{0: "none", 2: "affirming", 32: "warning", 96: "contraindicated"}
-
 func tier(_ *annotator, it *Item) {
 	if n, ok := it.int(); ok {
 		it.Remark = tierOf(n)
