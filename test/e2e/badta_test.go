@@ -36,7 +36,7 @@ func TestTAsThatMisbehave(t *testing.T) {
 	// Deployed at one time: a socket TA that does not listen is waited for.
 	var wg sync.WaitGroup
 	results := map[string]*result{"neighbour": {}}
-	for name, timeout := range map[string]time.Duration{"crash": 4 * time.Second, "fault": time.Minute, "fails": time.Minute, "loop": time.Minute, "hang": time.Minute, "flood": time.Minute} {
+	for name, timeout := range map[string]time.Duration{"crash": 12 * time.Second, "fault": time.Minute, "fails": time.Minute, "loop": time.Minute, "hang": time.Minute, "flood": time.Minute} {
 		r := new(result)
 		results[name] = r
 		wg.Go(func() { *r = u.sealift("", "deploy", "--wait", "--timeout", timeout.String(), name+".sealift") })
@@ -58,14 +58,15 @@ func TestTAsThatMisbehave(t *testing.T) {
 		code   int
 		answer string
 		words  string
+		limit  string
 	}{
-		"fault": {3, "half an answer\n", "cut off"},
-		"fails": {0, "had ping\n", ""}, // how a TA ends after its answer is its own business, as with grep
-		"loop":  {3, "", "did not answer in time"},
-		"hang":  {3, "", "did not answer in time"},
-		"flood": {3, "", "did not answer in time"},
+		"fault": {3, "half an answer\n", "cut off", "30s"},
+		"fails": {0, "had ping\n", "", "30s"}, // how a TA ends after its answer is its own business, as with grep
+		"loop":  {3, "", "did not answer in time", "1s"},
+		"hang":  {3, "", "did not answer in time", "1s"},
+		"flood": {3, "", "did not answer in time", "1s"},
 	} {
-		r := u.sealift("ping\n", "call", "--timeout", "1s", name)
+		r := u.sealift("ping\n", "call", "--timeout", want.limit, name)
 		if r.code != want.code || r.stdout != want.answer || !strings.Contains(r.stderr, want.words) {
 			t.Errorf("call %s: exit %d, want %d\n%s\n%s", name, r.code, want.code, r.stdout, r.stderr)
 		}

@@ -23,7 +23,7 @@ func TestFlippedBitInTheArtifactStore(t *testing.T) {
 	blob := largest(t, filepath.Join(u.home, "dev", "moc", "artifacts", "blobs"))
 	flip(t, blob, 1_000_000)
 
-	u.refused(3, []string{"the device says", "manifest 1", "tee/text/ta"}, "deploy", "--wait", "--timeout", "2s", "text.sealift")
+	u.refused(3, []string{"the device says", "ERR_MANIFEST_PROCESSING_FAILED", "tee/text/ta", "digest mismatch"}, "deploy", "--wait", "--timeout", "4s", "text.sealift")
 	if d := deployments(t, u)[0]; len(d.Remote.Installed) != 0 || d.Remote.State != "installing" {
 		t.Errorf("%s, with %v installed", d.Remote.State, d.Remote.Installed)
 	}

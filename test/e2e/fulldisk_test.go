@@ -90,7 +90,7 @@ func TestFullDiskOfTheTEE(t *testing.T) {
 		{1 << 20, []string{"no space left in the sealed store", "tee/text/ta"}},
 	} {
 		d.fill(c.leave)
-		u.refused(3, c.words, "deploy", "--wait", "--timeout", "1s", "text.sealift")
+		u.refused(3, c.words, "deploy", "--wait", "--timeout", "3s", "text.sealift")
 		d.free()
 		completes(t, u, "text", "some text")
 	}
@@ -104,7 +104,7 @@ func TestFullDiskOfTheREE(t *testing.T) {
 	devUp(t, u)
 	u.must("", "pack", statsPackage(t, u, "ua,ta,pd"))
 	d.fill(1 << 20)
-	u.refused(3, []string{"installing ree/stats/ua", "no space left"}, "deploy", "--wait", "--timeout", "1s", "stats.sealift")
+	u.refused(3, []string{"installing ree/stats/ua", "no space left"}, "deploy", "--wait", "--timeout", "3s", "stats.sealift")
 	if half, _ := filepath.Glob(filepath.Join(d.dir, "ree", "components", ".staging", "*")); len(half) != 0 {
 		t.Errorf("half-written: %v", half)
 	}

@@ -84,7 +84,7 @@ func TestNoMOC(t *testing.T) {
 	for _, args := range [][]string{
 		{"deploy", "--wait", "--timeout", "1s", "text.sealift"}, {"call", "--timeout", "1s", "text"}, {"remove", "--timeout", "1s", "text"},
 	} {
-		if r := u.refused(3, nil, args...); r.took > 5*time.Second {
+		if r := u.refused(3, nil, args...); r.took > 10*time.Second {
 			t.Errorf("%v took %s", args, r.took)
 		}
 	}
