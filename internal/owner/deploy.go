@@ -29,7 +29,7 @@ type DeployRequest struct {
 func (o *Owner) Deploy(ctx context.Context, r DeployRequest) (*mocapi.Deployment, error) {
 	file, err := archive.Open(r.Package)
 	if err != nil {
-		return nil, fault.Wrap(fault.BadRequest, err)
+		return nil, fault.Wrap(fault.BadRequest, err).WithHint("sealift pack makes a package file, NAME.sealift")
 	}
 	defer file.Close()
 	d := &file.Description

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,13 @@ func dialTA(ctx context.Context, dep *mocapi.Deployment, d *deployment, port str
 	}
 	if port == "" {
 		port = ua.Launch.Ports[0].Name
+	}
+	var known []string
+	for _, p := range ua.Launch.Ports {
+		known = append(known, p.Name)
+	}
+	if !slices.Contains(known, port) {
+		return nil, fault.New(fault.BadRequest, "the UA has no port %q", port).WithHint("it has %s", strings.Join(known, ", "))
 	}
 	if dep.InstanceStatus != nil {
 		for _, u := range dep.InstanceStatus.UAs {
