@@ -59,9 +59,12 @@ func (a *app) runBroker(ctx context.Context, f brokerFlags) error {
 			hint: "the operator makes one with sealift moc token --role device"}
 	}
 	if f.agent == "" {
-		if f.agent, err = dev.FindAgent(); err != nil {
-			return err
-		}
+		f.agent, err = dev.FindAgent()
+	} else {
+		err = dev.CheckAgent(f.agent)
+	}
+	if err != nil {
+		return err
 	}
 	roots, err := readAuthority(f.ca)
 	if err != nil {

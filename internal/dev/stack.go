@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"sealift/internal/moc/mocapi"
+	"sealift/internal/platform/sandbox"
 	"sealift/internal/supervise"
 )
 
@@ -127,7 +128,26 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 // FindAgent returns the path of the Agent image that lies beside this program.
-func FindAgent() (string, error) { return findBeside("sealift-agent") }
+func FindAgent() (string, error) {
+	path, err := findBeside("sealift-agent")
+	if err == nil {
+		err = CheckAgent(path)
+	}
+	return path, err
+}
+
+// CheckAgent says why no TEE instance could run the Agent image at path.
+func CheckAgent(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("reading the Agent: %w", err)
+	}
+	defer f.Close()
+	if err := sandbox.CheckProgram(f); err != nil {
+		return fmt.Errorf("the Agent %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}
 
 func findBeside(name string) (string, error) {
 	exe, err := os.Executable()
