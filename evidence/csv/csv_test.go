@@ -189,6 +189,25 @@ func TestSwappedCertificates(t *testing.T) {
 	}
 }
 
+// TestWrongIssuer signs rightly and names another issuer.
+func TestWrongIssuer(t *testing.T) {
+	p := newPKI(t)
+	hsk, err := p.issueCA(rand.Reader, wireCA{Version: 1, KeyID: [16]byte{1}, Issuer: [16]byte{2}, Usage: usageHSK, Key: encodeKey(p.hsk, p.hskUID)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := p.HSK
+	p.HSK = hsk // devices of now on name its key identifier
+	d := newDevice(t, p)
+	data := mint(t, d, newReport(1))
+	if _, err := Verify(data, d.Chain, now, p.Root); !errors.Is(err, ErrChain) || !strings.Contains(err.Error(), "issuer") {
+		t.Errorf("an HSK that names another root: %v", err)
+	}
+	if _, err := Verify(data, [][]byte{good, d.Chain[1]}, now, p.Root); !errors.Is(err, ErrChain) || !strings.Contains(err.Error(), "CEK") {
+		t.Errorf("a CEK that names another HSK: %v", err)
+	}
+}
+
 func TestTruncated(t *testing.T) {
 	d := newDevice(t, newPKI(t))
 	for _, version := range []int{1, 2} {
