@@ -40,14 +40,14 @@ type Policy uint32
 
 // Bits of a policy.
 const (
-	PolicyNoDebug  Policy = 1 << 0 // the host cannot debug the guest
-	PolicyNoShare  Policy = 1 << 1 // no key sharing with other guests
-	PolicyCSV2     Policy = 1 << 2 // encrypted register state is required
-	PolicyNoSend   Policy = 1 << 3 // no migration to another platform
-	PolicyDomain   Policy = 1 << 4
-	PolicyCSV      Policy = 1 << 5
-	PolicyCSV3     Policy = 1 << 6
-	PolicyASIDRule Policy = 1 << 7
+	PolicyNoDebug         Policy = 1 << 0 // the host cannot debug the guest
+	PolicyNoShare         Policy = 1 << 1 // no key sharing with other guests
+	PolicyCSV2            Policy = 1 << 2 // encrypted register state is required
+	PolicyNoSend          Policy = 1 << 3 // no migration to another platform
+	PolicyDomain          Policy = 1 << 4
+	PolicyCSV             Policy = 1 << 5
+	PolicyCSV3            Policy = 1 << 6
+	PolicyASIDReusePolicy        = 1 << 7
 )
 
 // Debug reports whether the host may debug the guest.

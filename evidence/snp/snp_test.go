@@ -344,6 +344,35 @@ func TestPKISurvives(t *testing.T) {
 	}
 }
 
+func TestTCB(t *testing.T) {
+	low := TCB{FMC: 1, Bootloader: 2, TEE: 3, SNP: 4, Microcode: 5}
+	for _, p := range []Product{Milan, Genoa, Turin} {
+		want := low
+		if p != Turin {
+			want.FMC = 0
+		}
+		if got, reserved := low.Raw(p).decode(p); got != want || reserved {
+			t.Errorf("%s: %v, want %v", p, got, want)
+		}
+	}
+	if !low.AtLeast(low) {
+		t.Error("a level is below itself")
+	}
+	for _, min := range []TCB{{FMC: 2}, {Bootloader: 3}, {TEE: 4}, {SNP: 5}, {Microcode: 6}} {
+		if low.AtLeast(min) {
+			t.Errorf("%v passes for %v", low, min)
+		}
+	}
+}
+
+func TestPolicy(t *testing.T) {
+	p := Policy(0x1f0000 | 0x0102)
+	major, minor := p.ABI()
+	if !p.Debug() || !p.Migratable() || major != 1 || minor != 2 || p.String() != "0x1f0102 (DEBUG) (MIGRATE_MA)" {
+		t.Errorf("%v, ABI %d.%d", p, major, minor)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	d := device(f, strangers(), DeviceSpec{})
 	f.Add(mint(f, d, nil))
