@@ -14,6 +14,7 @@ var perDeployment = []string{"packages", "package_blobs", "evidence", "appraisal
 // Forget deletes what belongs to a removed deployment and is no history: packages, Evidence, appraisals, releases, and
 // answered tokens. Nothing can be accepted for it any more, so no token needs to be remembered.
 func (tx *Tx) Forget(deployment string) error {
+	tx.after = append(tx.after, func() { tx.s.forgot = true })
 	for _, table := range perDeployment {
 		if _, err := tx.exec("DELETE FROM "+table+" WHERE deployment = ?", deployment); err != nil {
 			return err

@@ -63,6 +63,8 @@ type Store struct {
 	done  chan struct{}
 	hub   hub
 	cache cache
+
+	forgot bool // the writer's: something was deleted whose traces have to leave the log
 }
 
 // Open opens or makes the database in the folder dir and brings its schema up to date.
@@ -180,7 +182,8 @@ func (s *Store) Close() error {
 	}
 	close(s.stop)
 	<-s.done
-	return errors.Join(s.wdb.Close(), s.rdb.Close())
+	s.read.close()
+	return errors.Join(s.rdb.Close(), s.wdb.Close())
 }
 
 // Now returns the time as the store's clock has it.
@@ -191,6 +194,16 @@ type stmts struct {
 	prepare func(context.Context, string) (*sql.Stmt, error)
 	mu      sync.Mutex
 	byText  map[string]*sql.Stmt
+}
+
+// close gives the statements back. No other may be prepared afterwards.
+func (p *stmts) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, st := range p.byText {
+		st.Close()
+	}
+	p.byText = nil
 }
 
 func (p *stmts) get(ctx context.Context, text string) (*sql.Stmt, error) {

@@ -53,13 +53,31 @@ func (s *Store) writer(conn *sql.Conn) {
 	defer close(s.done)
 	defer conn.Close()
 	prepared := &stmts{prepare: conn.PrepareContext}
+	defer prepared.close() // SQLite folds its log into the file only when nothing holds the database any more
 	for {
 		select {
 		case <-s.stop:
 			return
 		case r := <-s.queue:
 			s.commit(prepared, s.gather(r))
+			if s.forgot {
+				s.forgot = false
+				s.emptyLog(prepared)
+			}
 		}
+	}
+}
+
+// emptyLog folds SQLite's write-ahead log into the database and empties it: until then the log still has what was deleted.
+// A reader in the way delays it to the next time.
+func (s *Store) emptyLog(prepared *stmts) {
+	st, err := prepared.get(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
+	if err != nil {
+		return
+	}
+	var busy, log, done int
+	if st.QueryRow().Scan(&busy, &log, &done) != nil || busy != 0 {
+		s.forgot = true
 	}
 }
 
