@@ -208,7 +208,7 @@ func TestOrdinaryThings(t *testing.T) {
 // TestLimits guards that a program cannot use up the machine.
 func TestLimits(t *testing.T) {
 	for _, s := range starters(t) {
-		for _, verb := range [][]string{{"forkbomb", "400"}, {"memory", "300"}, {"openfiles", "400"}, {"fill", "/tmp/x", "64"}} {
+		for _, verb := range [][]string{{"forkbomb", "400"}, {"memory", "300"}, {"pieces", "800"}, {"openfiles", "400"}, {"fill", "/tmp/x", "64"}} {
 			if got := s.try(t, verb...); strings.HasSuffix(got, "allowed") || got == "" {
 				t.Errorf("%s: %v: %.300s", s.name, verb, got)
 			}

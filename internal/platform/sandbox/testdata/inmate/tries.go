@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -63,6 +64,7 @@ var tries = map[string]func([]string) error{
 	"selfwrite":  selfWrite,
 	"forkbomb":   forkBomb,
 	"memory":     memory,
+	"pieces":     pieces,
 	"openfiles":  openFiles,
 	"fill":       fill,
 	"burn": func([]string) error {
@@ -236,6 +238,20 @@ func memory(a []string) error {
 	for i := 0; i < len(kept); i += 4096 {
 		kept[i] = 1
 	}
+	return nil
+}
+
+// pieces takes memory a little at a time, which a runtime answers out of address space that it has reserved before.
+func pieces(a []string) error {
+	var kept [][]byte
+	for range pid(a) {
+		piece := make([]byte, 1<<20)
+		for i := 0; i < len(piece); i += 4096 {
+			piece[i] = 1
+		}
+		kept = append(kept, piece)
+	}
+	runtime.KeepAlive(kept)
 	return nil
 }
 
