@@ -9,8 +9,10 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,8 +40,10 @@ func playDaemon(dir string) {
 		_ = writeState(dir, st)
 		os.Exit(1)
 	}
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, syscall.SIGTERM) // a bare select would let the runtime call it a deadlock
 	_ = writeState(dir, st)
-	select {}
+	<-end
 }
 
 func TestUpAndDown(t *testing.T) {
