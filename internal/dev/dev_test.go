@@ -44,6 +44,7 @@ func playDaemon(dir string) {
 	signal.Notify(end, syscall.SIGTERM) // a bare select would let the runtime call it a deadlock
 	_ = writeState(dir, st)
 	<-end
+	os.Exit(0)
 }
 
 func TestUpAndDown(t *testing.T) {
