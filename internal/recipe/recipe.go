@@ -39,6 +39,7 @@ type Problem struct {
 	Message string `json:"message"`
 }
 
+// String is the problem as one line for people, with its place.
 func (p Problem) String() string {
 	s := fmt.Sprintf("%s:%d:%d: ", p.Source, p.Line, p.Column)
 	if p.Field != "" {

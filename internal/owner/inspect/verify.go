@@ -35,6 +35,7 @@ type Check struct {
 	Detail string `json:"detail,omitempty"`
 }
 
+// String is the check as one line for people.
 func (c Check) String() string {
 	s := string(c.State) + ": " + c.What
 	if c.Key != "" {
