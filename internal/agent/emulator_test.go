@@ -28,6 +28,7 @@ import (
 	"sealift/internal/platform"
 	"sealift/internal/platform/emulator"
 	"sealift/internal/platform/sandbox"
+	"sealift/internal/sharedtest"
 	"sealift/suit/report"
 	"sealift/teep"
 	"sealift/usecase"
@@ -86,7 +87,7 @@ func newDevice(t *testing.T) *device {
 	}
 	for _, f := range sandbox.Probe() {
 		if f.Required && !f.OK {
-			t.Skipf("%s: %s", f.Name, f.Detail)
+			sharedtest.Missing(t, "%s: %s", f.Name, f.Detail)
 		}
 	}
 	d := &device{world: &world{t: t, ree: newREE()}, image: built(t, "sealift/cmd/sealift-agent"), state: t.TempDir()}
@@ -262,7 +263,7 @@ func TestRealStdio(t *testing.T) {
 func TestRealBusybox(t *testing.T) {
 	image, err := os.ReadFile("/bin/busybox")
 	if err != nil {
-		t.Skip("there is no /bin/busybox here")
+		sharedtest.Missing(t, "there is no /bin/busybox here")
 	}
 	d := newDevice(t)
 	d.attest()
@@ -271,7 +272,7 @@ func TestRealBusybox(t *testing.T) {
 	ta := d.program(usecase.TA, 1, string(image), spec)
 	if e, ok := d.update(ta).(*teep.Error); ok {
 		if strings.Contains(e.Msg, "program cannot be run") {
-			t.Skip("/bin/busybox is not static here") // busybox-static is
+			sharedtest.Missing(t, "/bin/busybox is not static here") // busybox-static is
 		}
 		t.Fatal(e.Msg)
 	}

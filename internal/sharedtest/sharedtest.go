@@ -27,6 +27,16 @@ func Dir(t testing.TB, name string) string {
 	return ""
 }
 
+// Missing skips a test for which this machine lacks something, and says what. Under CI (CI=true), where the set-up has to have
+// provided it, that is a failure.
+func Missing(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("CI must not skip this: "+format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
 // Root returns the project's root folder: the one that holds go.mod.
 func Root(t testing.TB) string {
 	t.Helper()

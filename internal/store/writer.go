@@ -210,10 +210,14 @@ type hub struct {
 // Watch returns a channel that is closed at the next change of topic. To miss nothing, watch first, then read.
 func (s *Store) Watch(topic string) <-chan struct{} { return s.hub.watch(topic) }
 
-// Topics of Watch.
+// TopicDeployment is the topic of a deployment's changes.
 func TopicDeployment(id string) string { return "deployment/" + id }
-func TopicDevice(id string) string     { return "device/" + id }
-func TopicEvidence(id string) string   { return "evidence/" + id }
+
+// TopicDevice is the topic of changes of a device's work.
+func TopicDevice(id string) string { return "device/" + id }
+
+// TopicEvidence is the topic of the answer to an evidence request.
+func TopicEvidence(id string) string { return "evidence/" + id }
 
 func (h *hub) watch(topic string) <-chan struct{} {
 	h.mu.Lock()

@@ -20,6 +20,7 @@ import (
 	"sealift/cose"
 	"sealift/internal/platform"
 	"sealift/internal/platform/emulator"
+	"sealift/internal/sharedtest"
 )
 
 // TestBadLaunches guards what the Broker can ask for, and that a refusal leaves nothing.
@@ -219,7 +220,7 @@ func TestNestedTA(t *testing.T) {
 		if os.Getenv("CI") == "true" {
 			t.Fatal("busybox is missing, and CI must not skip its test (Debian: busybox-static)")
 		}
-		t.Skip("no busybox here (Debian: busybox-static)")
+		sharedtest.Missing(t, "no busybox here (Debian: busybox-static)")
 	}
 	give(busybox)
 	a.must("write", "/store/oui.csv=08EA44,Extreme Networks\n286FB9,Nokia Shanghai Bell\n", 0)
