@@ -33,7 +33,7 @@ func (a *appraiser) measurements() {
 	}
 	for _, m := range a.v.Measurements {
 		known := slices.ContainsFunc(a.p.ReferenceValues, func(r ReferenceValue) bool { return r.Name == m.Name })
-		if known || m.Name == evidence.MeasurementConfig {
+		if known {
 			continue
 		}
 		a.fail(Finding{Code: CodeUnknownMeasurement, Claim: m.Name, Expected: "a measurement with a reference value",

@@ -70,4 +70,12 @@ func (f *findings) malformed(claim, want string, err error) {
 		Hint: "the bytes were damaged on the way, or the device speaks another version"})
 }
 
+func (f *findings) mismatches() []*Mismatch {
+	out := make([]*Mismatch, len(f.all))
+	for i, e := range f.all {
+		out[i] = e.(*Mismatch)
+	}
+	return out
+}
+
 func (f *findings) err() error { return errors.Join(f.all...) }

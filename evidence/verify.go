@@ -5,15 +5,18 @@ package evidence
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"mime"
+	"slices"
+	"strings"
 	"time"
 
 	"sealift/cose"
 )
 
-// Names of the two measurements of a TEE instance.
+// Names of the two software components in the PSA token of a TEE instance. Other hardware has names of its own.
 const (
 	MeasurementAgent  = "AGENT"  // SHA-256 of the Agent's binary
 	MeasurementConfig = "CONFIG" // SHA-256 of the measured configuration
@@ -25,6 +28,13 @@ type Input struct {
 	AgentKey  *cose.Key // the key that verified the TEEP message (for the owner: the key that it is asked to believe)
 	Anchors   Anchors
 	Now       time.Time
+
+	// Verifiers are those of the hardware architectures that the caller accepts Evidence of. The PSA verifier of
+	// TrustZone is always there.
+	Verifiers []HardwareVerifier
+	// Endorsements and CRLs are what the verifier keeps itself; both may be nil.
+	Endorsements Endorsements
+	CRLs         []*x509.RevocationList
 
 	// ChallengeSource says in a report where the challenge came from; empty means "the challenge that this verifier
 	// issued".
@@ -51,6 +61,8 @@ type Verified struct {
 	Claims       *Claims
 	Config       []byte
 	Time         time.Time // when it was verified
+	Until        time.Time // when the first thing that was relied on ends to be valid; zero if nothing does
+	UntilWhat    string    // what that is
 	Digest       [32]byte  // SHA-256 of the bundle
 
 	ok bool
@@ -82,23 +94,6 @@ func (v *Verified) TA(component string) (TAClaim, bool) {
 	return TAClaim{}, false
 }
 
-// signed is what a hardware verifier found in the signed part.
-type signed struct {
-	hardware     Hardware
-	root         Anchor // the anchor that vouches; the zero value if none does
-	rooted       bool
-	nonce        []byte
-	instanceID   []byte
-	measurements []Measurement
-	fields       map[string]any
-}
-
-// hardwareVerifiers by media type without parameters.
-var hardwareVerifiers = map[string]func(*Bundle, Input, *findings) *signed{
-	"application/eat+cwt":               verifyPSA,
-	"application/psa-attestation-token": verifyPSA,
-}
-
 // Verify checks that a bundle is authentic and fresh: the certificate chain to one of the anchors, the hardware's
 // signature, and the binding, recomputed from the challenge and the Agent's key. The error joins a [*Mismatch] for
 // everything that is wrong (see [Mismatches]).
@@ -127,20 +122,45 @@ func Verify(bundle []byte, in Input) (*Verified, error) {
 		return nil, f.err()
 	}
 	return &Verified{
-		Hardware: hw.hardware, Emulated: hw.root.IsEmulated(), Root: hw.root, Measurements: hw.measurements,
-		Fields: hw.fields, Claims: claims, Config: b.Config, Time: in.Now, Digest: sha256.Sum256(bundle), ok: true,
+		Hardware: hw.hardware, Emulated: hw.Root.IsEmulated(), Root: hw.Root, Measurements: hw.Measurements,
+		Fields: hw.Fields, Until: hw.Until, UntilWhat: hw.UntilWhat, Claims: claims, Config: b.Config, Time: in.Now, Digest: sha256.Sum256(bundle), ok: true,
 	}, nil
+}
+
+// signed is what a verifier found, with whose verifier it was.
+type signed struct {
+	*Signed
+	hardware Hardware
 }
 
 func verifyHardware(b *Bundle, in Input, f *findings) *signed {
 	base, _, err := mime.ParseMediaType(b.HardwareType)
-	verify := hardwareVerifiers[base]
-	if err != nil || verify == nil {
-		f.add(Mismatch{Code: CodeType, Claim: "media type of the hardware's Evidence", Expected: MediaTypePSA,
-			Got: b.HardwareType, Source: "the verifiers of this version"})
-		return nil
+	verifiers := append([]HardwareVerifier{psaVerifier{}}, in.Verifiers...)
+	for _, v := range verifiers {
+		if err != nil || !slices.Contains(v.MediaTypes(), base) {
+			continue
+		}
+		s, mismatches := v.VerifyHardware(HardwareEvidence{Data: b.Hardware, MediaType: b.HardwareType, Collateral: b.Collateral},
+			HardwareInput{Anchors: in.Anchors.of(v.Hardware()), Endorsements: in.Endorsements, CRLs: in.CRLs, Now: in.Now})
+		for _, m := range mismatches {
+			f.add(*m)
+		}
+		if s == nil {
+			return nil
+		}
+		return &signed{Signed: s, hardware: v.Hardware()}
 	}
-	return verify(b, in, f)
+	f.add(Mismatch{Code: CodeType, Claim: "media type of the hardware's Evidence", Expected: mediaTypes(verifiers),
+		Got: b.HardwareType, Source: "the verifiers of this program"})
+	return nil
+}
+
+func mediaTypes(verifiers []HardwareVerifier) string {
+	var all []string
+	for _, v := range verifiers {
+		all = append(all, v.MediaTypes()...)
+	}
+	return strings.Join(all, " or ")
 }
 
 // check refuses input with which no Evidence could be fresh. It guards against a caller's mistake: without a challenge
@@ -201,22 +221,22 @@ func checkBinding(b *Bundle, c *Claims, hw *signed, in Input, f *findings) {
 	if in.AgentKey != nil {
 		ckt = in.AgentKey.Thumbprint()
 	}
-	emulated := hw.root.IsEmulated()
+	emulated := hw.Root.IsEmulated()
 	want := Binding(hw.hardware.BindingName(emulated), in.Challenge, ckt, ext)
-	if in.AgentKey != nil && bytes.Equal(want[:], hw.nonce) {
+	if in.AgentKey != nil && bytes.Equal(want[:], hw.ReportData) {
 		return
 	}
 	for _, emu := range []bool{emulated, !emulated} {
 		for _, challenge := range [][]byte{in.Challenge, c.Nonce} {
 			for _, kid := range [][32]byte{ckt, [32]byte(c.AgentKID)} {
 				try := Binding(hw.hardware.BindingName(emu), challenge, kid, ext)
-				if !bytes.Equal(try[:], hw.nonce) {
+				if !bytes.Equal(try[:], hw.ReportData) {
 					continue
 				}
-				if emu != emulated && hw.rooted {
+				if emu != emulated && hw.Rooted {
 					f.add(Mismatch{Code: CodeHardware, Claim: "hardware name inside the binding",
 						Expected: hw.hardware.BindingName(emulated), Got: hw.hardware.BindingName(emu),
-						Source: "the trust anchor " + hw.root.String(),
+						Source: "the trust anchor " + hw.Root.String(),
 						Hint:   "an emulated device must not pass for a real one, nor the reverse"})
 				}
 				if len(f.all) > 0 {
@@ -225,34 +245,33 @@ func checkBinding(b *Bundle, c *Claims, hw *signed, in Input, f *findings) {
 			}
 		}
 	}
-	f.add(Mismatch{Code: CodeBinding, Claim: "binding (nonce in the hardware's Evidence)", Expected: text(want[:]), Got: text(hw.nonce),
+	f.add(Mismatch{Code: CodeBinding, Claim: "binding (nonce in the hardware's Evidence)", Expected: text(want[:]), Got: text(hw.ReportData),
 		Source: "SHA-512 over the hardware's name, the challenge, the Agent's key and the claims record",
 		Hint:   "the hardware did not sign this claims record: it was changed, or put together from two Evidences"})
 }
 
-// checkConfig checks that the configuration in the bundle is the one that the hardware measured.
+// checkConfig checks that the configuration in the bundle is the one that the hardware has.
 func checkConfig(b *Bundle, c *Claims, hw *signed, f *findings) {
 	sum := sha256.Sum256(b.Config)
-	v := &Verified{Measurements: hw.measurements}
-	measured, ok := v.Measurement(MeasurementConfig)
-	if !ok {
-		f.add(Mismatch{Code: CodeConfig, Claim: MeasurementConfig, Expected: "one measurement with this name",
-			Got: "none, or several", Source: "the format of a TEE instance's Evidence"})
+	source := "the field " + hw.ConfigField + " of the hardware's Evidence"
+	if len(hw.Config) != len(sum) {
+		f.add(Mismatch{Code: CodeConfig, Claim: hw.ConfigField, Expected: "one digest of a measured configuration",
+			Got: text(hw.Config), Source: "the format of a TEE instance's Evidence"})
 		return
 	}
-	if !bytes.Equal(measured.Value, sum[:]) {
-		f.add(Mismatch{Code: CodeConfig, Claim: "measured configuration", Expected: text(measured.Value), Got: text(sum[:]),
-			Source: measured.Source, Hint: "the configuration shown is not the one that was measured at launch"})
+	if !bytes.Equal(hw.Config, sum[:]) {
+		f.add(Mismatch{Code: CodeConfig, Claim: "measured configuration", Expected: text(hw.Config), Got: text(sum[:]),
+			Source: source, Hint: "the configuration shown is not the one that was measured at launch"})
 	}
-	if !bytes.Equal(measured.Value, c.ConfigDigest[:]) {
-		f.add(Mismatch{Code: CodeConfig, Claim: "configuration digest in the claims", Expected: text(measured.Value),
-			Got: text(c.ConfigDigest[:]), Source: measured.Source})
+	if !bytes.Equal(hw.Config, c.ConfigDigest[:]) {
+		f.add(Mismatch{Code: CodeConfig, Claim: "configuration digest in the claims", Expected: text(hw.Config),
+			Got: text(c.ConfigDigest[:]), Source: source})
 	}
 }
 
 func checkInstance(c *Claims, hw *signed, f *findings) {
-	if !bytes.Equal(c.UEID, hw.instanceID) {
-		f.add(Mismatch{Code: CodeInstance, Claim: "ueid", Expected: text(hw.instanceID), Got: text(c.UEID),
+	if !bytes.Equal(c.UEID, hw.InstanceID) {
+		f.add(Mismatch{Code: CodeInstance, Claim: "ueid", Expected: text(hw.InstanceID), Got: text(c.UEID),
 			Source: "the instance ID that the hardware signed"})
 	}
 }

@@ -13,71 +13,107 @@ import (
 	"sealift/evidence/psa"
 )
 
-// verifyPSA verifies a PSA token: the chain in the collateral (leaf: the IAK's certificate) to an anchor, or an IAK
-// that is itself an anchor, then the token's signature.
-func verifyPSA(b *Bundle, in Input, f *findings) *signed {
-	msg, err := psa.Parse(b.Hardware)
+// psaVerifier verifies PSA tokens (RFC 9783): the chain in the collateral (leaf: the IAK's certificate) to an anchor, or
+// an IAK that is itself an anchor, then the token's signature.
+type psaVerifier struct{}
+
+func (psaVerifier) Hardware() Hardware { return TrustZone }
+
+func (psaVerifier) MediaTypes() []string {
+	return []string{"application/eat+cwt", MediaTypePSAOld}
+}
+
+func (psaVerifier) VerifyHardware(e HardwareEvidence, in HardwareInput) (*Signed, []*Mismatch) {
+	f := &findings{}
+	msg, err := psa.Parse(e.Data)
 	if err != nil {
 		f.malformed("PSA token", "a COSE_Sign1 of a known PSA profile", err)
-		return nil
+		return nil, f.mismatches()
 	}
 	t := msg.TokenInsecure()
-	s := &signed{hardware: TrustZone, nonce: t.Nonce, instanceID: t.InstanceID, measurements: psaMeasurements(t),
-		fields: map[string]any{"profile": t.Profile, "lifecycle": t.Lifecycle, "implementation-id": t.ImplementationID,
-			"client-id": t.ClientID, "certification-reference": t.CertReference}}
-	iaks, source := findIAKs(b.Collateral, in, s, f)
+	s := psaSigned(t)
+	v := psaChain{s: s, in: in, f: f}
+	iaks, source := v.findIAKs(e.Collateral)
 	if len(iaks) == 0 {
-		return s
+		return s, f.mismatches()
 	}
-	v, err := msg.Verify(iaks...)
+	verified, err := msg.Verify(iaks...)
 	if err != nil {
 		f.add(Mismatch{Code: CodeSignature, Claim: "signature of the PSA token", Expected: "a signature by the attestation key " +
 			text(iaks[0].KID()), Got: "a signature that does not verify", Source: source, Err: err,
 			Hint: "the token was changed on the way, or another device made it"})
-		return s
+		return s, f.mismatches()
 	}
-	if !s.rooted && len(b.Collateral) == 0 {
-		s.root, s.rooted = anchorOfKey(in.Anchors, v.Key)
+	if !s.Rooted && len(e.Collateral) == 0 {
+		s.Root, s.Rooted = anchorOfKey(in.Anchors, verified.Key)
+	}
+	return s, f.mismatches()
+}
+
+// psaSigned takes the configuration out of the software components; what remains are measurements. Without exactly one
+// configuration there is none.
+func psaSigned(t *psa.Token) *Signed {
+	s := &Signed{ReportData: t.Nonce, InstanceID: t.InstanceID, ConfigField: MeasurementConfig,
+		Fields: map[string]any{"profile": t.Profile, "lifecycle": t.Lifecycle, "implementation-id": t.ImplementationID,
+			"client-id": t.ClientID, "certification-reference": t.CertReference}}
+	configs := 0
+	for _, m := range psaMeasurements(t) {
+		if m.Name == MeasurementConfig {
+			s.Config = m.Value
+			configs++
+			continue
+		}
+		s.Measurements = append(s.Measurements, m)
+	}
+	if configs != 1 {
+		s.Config = nil
 	}
 	return s
 }
 
+// psaChain looks for the keys that vouch for a token.
+type psaChain struct {
+	s  *Signed
+	in HardwareInput
+	f  *findings
+}
+
 // findIAKs returns the keys that may have signed the token. Where the collateral holds a chain, that is its leaf, also
 // when no anchor vouches for it (which is reported), so that a bad signature is reported beside a bad root.
-func findIAKs(chain [][]byte, in Input, s *signed, f *findings) (keys []*cose.Key, source string) {
+func (v psaChain) findIAKs(chain [][]byte) (keys []*cose.Key, source string) {
 	if len(chain) == 0 {
-		for _, a := range in.Anchors.Roots {
-			if a.Key != nil && a.fits(s.hardware) {
+		for _, a := range v.in.Anchors {
+			if a.Key != nil {
 				keys = append(keys, a.Key)
 			}
 		}
 		if len(keys) == 0 {
-			f.add(Mismatch{Code: CodeRoot, Claim: "certificate chain", Expected: in.Anchors.describe(),
+			v.f.add(Mismatch{Code: CodeRoot, Claim: "certificate chain", Expected: describe(v.in.Anchors),
 				Got: "no certificate, and no enrolled device key", Source: "the verifier's trust anchors"})
 		}
 		return keys, "the enrolled device keys"
 	}
-	leaf, err := s.verifyChain(chain, in, f)
+	leaf, err := v.verifyChain(chain)
 	if err != nil {
-		f.malformed("certificate chain", "X.509 certificates, leaf first", err)
+		v.f.malformed("certificate chain", "X.509 certificates, leaf first", err)
 		return nil, ""
 	}
 	key, err := cose.NewKey(leaf.PublicKey)
 	if err != nil {
-		f.add(Mismatch{Code: CodeCertificate, Claim: "device certificate", Expected: "a P-256 key", Got: err.Error(),
+		v.f.add(Mismatch{Code: CodeCertificate, Claim: "device certificate", Expected: "a P-256 key", Got: err.Error(),
 			Source: "RFC 9783 section 5.2", Err: err})
 		return nil, ""
 	}
 	source = "the device certificate in the Evidence, for which no anchor vouches"
-	if s.rooted {
-		source = "the device certificate, issued under " + s.root.String()
+	if v.s.Rooted {
+		source = "the device certificate, issued under " + v.s.Root.String()
 	}
 	return []*cose.Key{key}, source
 }
 
 // verifyChain looks for the anchor to which the chain leads and reports if there is none, or a certificate is out of
 // its time. It returns the leaf.
-func (s *signed) verifyChain(chain [][]byte, in Input, f *findings) (*x509.Certificate, error) {
+func (v psaChain) verifyChain(chain [][]byte) (*x509.Certificate, error) {
 	certs := make([]*x509.Certificate, len(chain))
 	for i, der := range chain {
 		c, err := x509.ParseCertificate(der)
@@ -88,7 +124,7 @@ func (s *signed) verifyChain(chain [][]byte, in Input, f *findings) (*x509.Certi
 	}
 	leaf := certs[0]
 	if leaf.IsCA {
-		f.add(Mismatch{Code: CodeCertificate, Claim: "device certificate", Expected: "an end entity's", Got: "a CA's",
+		v.f.add(Mismatch{Code: CodeCertificate, Claim: "device certificate", Expected: "an end entity's", Got: "a CA's",
 			Source: "RFC 5280 section 4.2.1.9"})
 	}
 	intermediates := x509.NewCertPool()
@@ -96,38 +132,36 @@ func (s *signed) verifyChain(chain [][]byte, in Input, f *findings) (*x509.Certi
 		intermediates.AddCert(c)
 	}
 	var outOfTime error
-	for _, a := range in.Anchors.Roots {
-		if a.Cert == nil || !a.fits(s.hardware) {
+	for _, a := range v.in.Anchors {
+		if a.Cert == nil {
 			continue
 		}
 		roots := x509.NewCertPool()
 		roots.AddCert(a.Cert)
-		_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: in.Now,
+		_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: v.in.Now,
 			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 		var invalid x509.CertificateInvalidError
 		switch {
 		case err == nil:
-			s.root, s.rooted = a, true
+			v.s.Root, v.s.Rooted = a, true
 			return leaf, nil
 		case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-			s.root, s.rooted, outOfTime = a, true, err
+			v.s.Root, v.s.Rooted, outOfTime = a, true, err
 		}
 	}
 	if outOfTime != nil {
-		f.add(Mismatch{Code: CodeCertificate, Claim: "validity of the certificate chain", Expected: "valid at " +
-			in.Now.UTC().Format(time.RFC3339), Got: outOfTime.Error(), Source: "the verifier's clock", Err: outOfTime})
+		v.f.add(Mismatch{Code: CodeCertificate, Claim: "validity of the certificate chain", Expected: "valid at " +
+			v.in.Now.UTC().Format(time.RFC3339), Got: outOfTime.Error(), Source: "the verifier's clock", Err: outOfTime})
 		return leaf, nil
 	}
-	f.add(Mismatch{Code: CodeRoot, Claim: "root of the device certificate", Expected: in.Anchors.describe(),
+	v.f.add(Mismatch{Code: CodeRoot, Claim: "root of the device certificate", Expected: describe(v.in.Anchors),
 		Got: fmt.Sprintf("issuer %q", certs[len(certs)-1].Issuer.String()), Source: "the verifier's trust anchors",
 		Hint: "name this root as an anchor only if you know whose it is"})
 	return leaf, nil
 }
 
-func (a Anchor) fits(hw Hardware) bool { return a.Hardware == "" || a.Hardware == hw }
-
-func anchorOfKey(anchors Anchors, key *cose.Key) (Anchor, bool) {
-	for _, a := range anchors.Roots {
+func anchorOfKey(anchors []Anchor, key *cose.Key) (Anchor, bool) {
+	for _, a := range anchors {
 		if a.Key != nil && a.Key.Equal(key) {
 			return a, true
 		}
