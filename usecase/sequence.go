@@ -123,7 +123,8 @@ func uaPDToTA(Mode, Cell) Step {
 	sealed(e, PD, RoleTA)
 	return Step{Step: UAPDToTA, Actor: RoleOwner, From: "owner", To: "ta", Carries: []Payload{UA, PD},
 		EncryptedTo: RoleAgent, NeedsRelease: true, SeenBy: e,
-		What: "the owner releases UA and PD, encrypted to the attested Agent; the package is opened inside the TEE and the TA gets the PD"}
+		What: "the owner releases UA and PD, encrypted to the attested Agent and bound to the TA's digest; " +
+			"the package is opened inside the TEE, and the TA gets the PD"}
 }
 
 func innerUAToREE(Mode, Cell) Step {

@@ -125,21 +125,20 @@ func (m Mode) Packages() [][]Payload {
 }
 
 // Has reports whether the mode has a component of kind p.
-func (m Mode) Has(p Payload) bool {
+func (m Mode) Has(p Payload) bool { return m.With(p) != nil }
+
+// With returns what travels in one package with p, p itself included; nil if the mode has no p.
+func (m Mode) With(p Payload) []Payload {
 	for _, one := range m.Packages() {
 		if slices.Contains(one, p) {
-			return true
+			return one
 		}
 	}
-	return false
+	return nil
 }
 
+// Sealed reports whether p travels encrypted and waits for the owner's release, because it is PD or shares a package with PD.
+func (m Mode) Sealed(p Payload) bool { return slices.Contains(m.With(p), PD) }
+
 // Bundled reports whether PD shares a package with another component, so that attestation precedes that package.
-func (m Mode) Bundled() bool {
-	for _, one := range m.Packages() {
-		if slices.Contains(one, PD) && len(one) > 1 {
-			return true
-		}
-	}
-	return false
-}
+func (m Mode) Bundled() bool { return len(m.With(PD)) > 1 }

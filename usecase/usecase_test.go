@@ -76,7 +76,7 @@ func TestGoldenSequences(t *testing.T) {
 				fmt.Fprintf(&b, "(%s)", s.Trigger)
 			}
 		}
-		fmt.Fprintf(&b, " runnable=%v\n", p.Runnable)
+		b.WriteString("\n")
 	})
 	golden(t, "sequences.txt", b.Bytes())
 }
@@ -101,16 +101,60 @@ func TestGoldenJSON(t *testing.T) {
 	}
 }
 
-func TestGoldenText(t *testing.T) {
-	p, err := usecase.Plan(usecase.ModeUATAPD, usecase.Container, usecase.SGX)
-	if err != nil {
-		t.Fatal(err)
-	}
+// All 84 plans in full, as people read them: every step with its text, and who sees what. Which of them run is not a matter of
+// the plan.
+func TestGoldenPlans(t *testing.T) {
 	var b bytes.Buffer
-	if err := p.WriteText(&b); err != nil {
-		t.Fatal(err)
+	all(t, func(p *usecase.LoadPlan) {
+		p.Runnable, p.Reason = true, ""
+		if err := p.WriteText(&b); err != nil {
+			t.Fatal(err)
+		}
+		b.WriteString("\n")
+	})
+	golden(t, "plans.txt", b.Bytes())
+}
+
+// Every pair outside the table is refused with the reason and the nearest valid pairs.
+func TestGoldenInvalid(t *testing.T) {
+	var b bytes.Buffer
+	for _, i := range usecase.Instances() {
+		for _, hw := range usecase.AllHardware() {
+			if _, err := usecase.Plan(usecase.ModeUATAPD, i, hw); err != nil {
+				fmt.Fprintln(&b, err)
+			}
+		}
 	}
-	golden(t, "plan.txt", b.Bytes())
+	golden(t, "invalid.txt", b.Bytes())
+}
+
+// A plan that does not run ends with the reason.
+func TestNotRunnableText(t *testing.T) {
+	var b bytes.Buffer
+	p := &usecase.LoadPlan{Mode: usecase.ModeTAPD, Instance: usecase.VM, Hardware: usecase.TDX, Reason: "the reason"}
+	if err := p.WriteText(&b); err != nil || !strings.HasSuffix(b.String(), "\n\nthe reason\n") {
+		t.Errorf("%v: %s", err, b.String())
+	}
+}
+
+// With and Sealed agree with the names of the modes.
+func TestSealed(t *testing.T) {
+	for mode, sealed := range map[usecase.Mode]string{
+		"ua+ta+pd": "ua ta pd", "ua+ta,pd": "pd", "ua,ta,pd": "pd", "ta,pd": "pd", "ta+pd,ua": "ta pd", "ta+pd": "ta pd", "ua+pd,ta": "ua pd",
+	} {
+		var got []string
+		for _, p := range []usecase.Payload{usecase.UA, usecase.TA, usecase.PD} {
+			if mode.Sealed(p) {
+				got = append(got, string(p))
+			}
+		}
+		if strings.Join(got, " ") != sealed {
+			t.Errorf("%s: sealed are %v", mode, got)
+		}
+	}
+	if got := usecase.ModeBundleUATA.With(usecase.TA); !slices.Equal(got, []usecase.Payload{"ua", "ta"}) {
+		t.Errorf("got %v", got)
+	}
 }
 
 // The two principles of the use case hold in every plan.
@@ -245,8 +289,13 @@ func TestRunnable(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-	if n != 4 {
-		t.Errorf("%d deployments run, want 4", n)
+	if want := len(usecase.Modes()) * len(usecase.RunnableCells()); n != want || n == 0 {
+		t.Errorf("%d deployments run, want %d", n, want)
+	}
+	for _, c := range usecase.RunnableCells() {
+		if err := usecase.Valid(c.Instance, c.Hardware); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

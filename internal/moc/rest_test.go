@@ -182,7 +182,6 @@ func TestBadPackages(t *testing.T) {
 		"unknown hardware":  {with(func(r *mocapi.DeploymentRequest) { r.Hardware = []string{"abacus"} }), fault.BadRequest},
 		"no such cell":      {with(func(r *mocapi.DeploymentRequest) { r.Hardware, r.Instances = []string{"sgx"}, []string{"vm"} }), fault.InvalidCell},
 		"cell not runnable": {with(func(r *mocapi.DeploymentRequest) { r.Hardware = []string{"tdx"} }), fault.NotRunnable},
-		"mode not runnable": {with(func(r *mocapi.DeploymentRequest) { r.Mode = "ua+pd,ta" }), fault.NotRunnable},
 		"another device":    {with(func(r *mocapi.DeploymentRequest) { r.Device = "d2" }), fault.NoDevice},
 	} {
 		_, err := w.owner.CreateDeployment(w.ctx, c.request)
