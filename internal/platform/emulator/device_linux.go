@@ -105,7 +105,9 @@ func (r deviceRecord) open(pki *emuroot.PKI, rand io.Reader) (*device, error) {
 
 // measurement is what an instance was launched from.
 type measurement struct {
-	agent, config [32]byte
+	agent  [32]byte // SHA-256
+	launch string   // launch measurement as it stands in this architecture's Evidence: raw bytes, comparable
+	config [32]byte // SHA-256
 }
 
 // id names a measurement in an instance's record.

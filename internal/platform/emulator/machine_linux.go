@@ -17,8 +17,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sealift/internal/image"
 	"sealift/internal/platform"
 	"sealift/internal/platform/packet"
+	"sealift/usecase"
 )
 
 // machine is the hardware with all its instances.
@@ -105,9 +107,20 @@ func newInstance(dir string, rec record) *instance {
 
 func (m *machine) info() platform.Info {
 	return platform.Info{
-		Hardware: m.opts.Hardware, Emulated: true, InstanceTypes: []string{"process"}, Capacity: m.opts.Capacity,
+		Hardware: m.opts.Hardware, Emulated: true, InstanceTypes: m.instanceTypes(), Capacity: m.opts.Capacity,
 		RootFingerprint: m.device.root,
 	}
+}
+
+// instanceTypes lists the types that this machine can run.
+func (m *machine) instanceTypes() []string {
+	var types []string
+	for _, name := range []string{image.Process, image.Container, image.VM} {
+		if v := vessels()[name]; v != nil && usecase.Valid(usecase.Instance(name), m.opts.Hardware) == nil && v.check() == nil {
+			types = append(types, name)
+		}
+	}
+	return types
 }
 
 // launch implements platform.Driver.Launch.
@@ -119,12 +132,23 @@ func (m *machine) launch(id string, source *os.File, config []byte, limits platf
 		return fmt.Errorf("%w: the configuration is larger than %d bytes", platform.ErrInvalid, platform.MaxConfigBytes)
 	}
 	m.copies <- struct{}{}
-	image, digest, err := copyImage(source)
+	img, file, err := copyImage(source)
 	<-m.copies
 	if err != nil {
 		return err
 	}
-	defer image.Close()
+	defer file.Close()
+	v := vessels()[img.Instance]
+	if v == nil {
+		return fmt.Errorf("%w: an image for a %s", platform.ErrUnsupported, img.Instance)
+	}
+	if err := v.check(); err != nil {
+		return err
+	}
+	what, err := m.measure(img, file, config)
+	if err != nil {
+		return fmt.Errorf("emulator: %w", err)
+	}
 	in, err := m.instance(id, true)
 	if err != nil {
 		return err
@@ -134,7 +158,7 @@ func (m *machine) launch(id string, source *os.File, config []byte, limits platf
 	if in.gone {
 		return fmt.Errorf("%w: %s was destroyed meanwhile", platform.ErrNoInstance, id)
 	}
-	return m.start(in, image, measure(digest, config), config, limits)
+	return m.start(in, v, job{image: img, file: file, limits: withDefaults(limits)}, what, config)
 }
 
 // instance finds an instance, or makes one.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"sealift/internal/image"
 	"sealift/internal/platform"
 	"sealift/internal/platform/sandbox"
 )
@@ -130,23 +131,42 @@ func freshUID(seed [33]byte, taken map[int]bool) int {
 
 // copyImage copies the Broker's image into a sealed memory file and measures it. What the Broker does to its own file meanwhile
 // decides what is copied, but what is copied is what is measured and run.
-func copyImage(f *os.File) (*os.File, [32]byte, error) {
+func copyImage(f *os.File) (*image.Image, *os.File, error) {
 	st, err := f.Stat()
 	if err != nil || !st.Mode().IsRegular() {
-		return nil, [32]byte{}, fmt.Errorf("%w: the image has to be a regular file", platform.ErrInvalid)
+		return nil, nil, fmt.Errorf("%w: the image has to be a regular file", platform.ErrInvalid)
 	}
 	if st.Size() > platform.MaxAgentBytes {
-		return nil, [32]byte{}, fmt.Errorf("%w: the image is larger than %d MiB", platform.ErrInvalid, platform.MaxAgentBytes>>20)
+		return nil, nil, fmt.Errorf("%w: the image is larger than %d MiB", platform.ErrInvalid, platform.MaxAgentBytes>>20)
 	}
-	image, digest, err := sandbox.SealedMemfd("agent", io.NewSectionReader(f, 0, platform.MaxAgentBytes))
+	file, _, err := sandbox.SealedMemfd("agent", io.NewSectionReader(f, 0, platform.MaxAgentBytes))
 	if err != nil {
-		return nil, digest, explain(err)
+		return nil, nil, explain(err)
 	}
-	if err := sandbox.CheckProgram(image); err != nil {
-		image.Close()
-		return nil, digest, explain(err)
+	img, err := readImage(file)
+	if err != nil {
+		file.Close()
+		return nil, nil, err
 	}
-	return image, digest, nil
+	return img, file, nil
+}
+
+// readImage reads the header of a sealed image, and checks that the programs that run on this machine's kernel can.
+func readImage(file *os.File) (*image.Image, error) {
+	st, err := file.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("emulator: %w", err)
+	}
+	img, err := image.Read(file, st.Size())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", platform.ErrInvalid, err)
+	}
+	if agent := img.Open(file, image.PartAgent); agent != nil {
+		if err := sandbox.CheckProgram(agent); err != nil {
+			return nil, explain(err)
+		}
+	}
+	return img, nil
 }
 
 // explain gives an error of the sandbox the kind that the Broker knows.

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"sealift/internal/image"
 	"sealift/internal/platform"
 	"sealift/internal/platform/hw"
 	"sealift/internal/platform/packet"
@@ -40,20 +41,29 @@ type run struct {
 	config   []byte
 	limits   platform.Limits
 	bootSeed []byte
-	cmd      *sandbox.Cmd
-	conn     *packet.Conn
+	life     life
 	done     chan struct{} // closed when the process is gone
 
 	mu  sync.Mutex
 	why string // why it was killed
 }
 
-func measure(agent [32]byte, config []byte) measurement {
-	return measurement{agent: agent, config: sha256.Sum256(config)}
+// measure measures what is launched: with SHA-256 for sealing keys and for the Broker, and with the hash function of the
+// architecture for its Evidence.
+func (m *machine) measure(img *image.Image, file *os.File, config []byte) (measurement, error) {
+	agent, err := img.Measure(file, sha256.New)
+	if err != nil {
+		return measurement{}, err
+	}
+	launch, err := img.Measure(file, image.Hash(m.opts.Hardware))
+	if err != nil {
+		return measurement{}, err
+	}
+	return measurement{agent: [32]byte(agent), launch: string(launch), config: sha256.Sum256(config)}, nil
 }
 
 // start starts the instance if it does not run. Its lock is held.
-func (m *machine) start(in *instance, image *os.File, what measurement, config []byte, limits platform.Limits) error {
+func (m *machine) start(in *instance, v vessel, j job, what measurement, config []byte) error {
 	if r := in.running(); r != nil {
 		if r.m != what {
 			return fmt.Errorf("%w: %s", platform.ErrConflict, in.id)
@@ -74,15 +84,18 @@ func (m *machine) start(in *instance, image *os.File, what measurement, config [
 		}
 	}
 	r := &run{
-		in: in, device: m.device, log: m.log.With("instance", in.id), m: what, config: config, limits: withDefaults(limits),
+		in: in, device: m.device, log: m.log.With("instance", in.id), m: what, config: config, limits: j.limits,
 		bootSeed: make([]byte, 32), done: make(chan struct{}),
 	}
 	if _, err := io.ReadFull(m.opts.Rand, r.bootSeed); err != nil {
 		return fmt.Errorf("emulator: %w", err)
 	}
-	if err := r.start(m, image, store, uid); err != nil {
+	j.store, j.uid, j.log = store, uid, &agentLog{log: r.log}
+	life, err := v.start(m.ctx, j)
+	if err != nil {
 		return explain(err)
 	}
+	r.life = life
 	in.state.Lock()
 	in.run, in.last, in.exit = r, what, ""
 	in.state.Unlock()
@@ -107,40 +120,9 @@ func withDefaults(l platform.Limits) platform.Limits {
 	return l
 }
 
-// start starts the Agent in its sandbox.
-func (r *run) start(m *machine, image *os.File, store string, uid int) error {
-	conn, theirs, err := hardwarePair()
-	if err != nil {
-		return err
-	}
-	defer theirs.Close()
-	cmd := sandbox.Command(m.ctx, sandbox.Spec{
-		Program:   image,
-		Args:      []string{"sealift-agent"},
-		Files:     []*os.File{theirs},
-		Hostname:  "tee",
-		ReadWrite: []sandbox.Bind{{Source: store, Target: "/store"}},
-		Tmpfs:     []sandbox.Tmpfs{{Target: "/run", Bytes: r.limits.ScratchBytes}},
-		Limits: sandbox.Limits{
-			DataBytes: r.limits.MemoryBytes, Processes: r.limits.Processes, OpenFiles: r.limits.OpenFiles,
-		},
-		Profile: sandbox.ProfileAgent,
-		HostUID: uid,
-	})
-	out := &agentLog{log: r.log}
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
-		conn.Close()
-		return err
-	}
-	r.cmd, r.conn = cmd, conn
-	return nil
-}
-
 // wait notices the end of the Agent.
 func (r *run) wait() {
-	err := r.cmd.Wait()
-	r.conn.Close()
+	err := r.life.wait()
 	exit := describeExit(err)
 	r.mu.Lock()
 	if r.why != "" {
@@ -174,14 +156,14 @@ func (r *run) kill(why string) {
 		r.why = why
 	}
 	r.mu.Unlock()
-	if err := r.cmd.Kill(); err != nil {
+	if err := r.life.kill(); err != nil {
 		r.log.Error("killing the instance", "error", err)
 	}
 }
 
 // attach hands a new channel to the Agent.
 func (r *run) attach(channel *os.File) error {
-	return r.conn.Send(hw.Answer{}, sendTime, channel)
+	return r.life.attach(channel, sendTime)
 }
 
 // serve answers the Agent's requests until its end of the socket is gone. The Agent is whatever the Broker launched: it gets what
@@ -189,8 +171,7 @@ func (r *run) attach(channel *os.File) error {
 func (r *run) serve() {
 	for {
 		var request hw.Request
-		files, err := r.conn.Receive(&request, 0)
-		closeAll(files)
+		err := r.life.receive(&request)
 		if errors.Is(err, packet.ErrMalformed) {
 			r.kill("the agent sent a malformed hardware request")
 			return
@@ -201,7 +182,7 @@ func (r *run) serve() {
 		}
 		answer := r.answer(request)
 		answer.ID = request.ID
-		if err := r.conn.Send(answer, sendTime); err != nil {
+		if err := r.life.send(answer, sendTime); err != nil {
 			r.kill("the agent does not read its hardware's answers")
 			return
 		}
