@@ -39,7 +39,7 @@ func (s *Server) createDeployment(c *call) (any, error) {
 		return nil, err
 	}
 	start, _ := course.Roles(w.mode)
-	wanted, err := s.loadPackages(c.id.Name, r.OwnerKey, r.App, start, r.Packages)
+	wanted, err := s.loadPackages(source{c.id.Name, r.OwnerKey, r.App, w.mode}, start, r.Packages)
 	if err != nil {
 		return nil, err
 	}

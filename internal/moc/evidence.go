@@ -155,7 +155,7 @@ func (s *Server) checkResult(d *store.Deployment, e *store.Evidence, data []byte
 
 // takeAppraisal stores an appraisal and lets it have its effect.
 func (s *Server) takeAppraisal(tx *store.Tx, d *store.Deployment, e *store.Evidence, a *store.Appraisal) error {
-	a.Covers = course.Covers(d, a.ID, e.AgentKey.KID())
+	a.Covers = course.Covers(d, a.ID, e.AgentKey.KID(), e.Manifests)
 	if err := tx.PutAppraisal(a); err != nil {
 		return err
 	}
@@ -172,7 +172,7 @@ func (s *Server) takeAppraisal(tx *store.Tx, d *store.Deployment, e *store.Evide
 	if d.AgentKey == nil || !d.AgentKey.Equal(e.AgentKey) {
 		return fault.New(fault.BadAppraisal, "the Evidence is of another Agent than the one that was admitted")
 	}
-	if a.Covers.TA != "" && !slices.Contains(e.Manifests, a.Covers.TA) {
+	if a.Covers.TA == "" && course.TADue(d) {
 		return fault.New(fault.BadAppraisal, "the Evidence does not name the TA that this deployment wants").
 			WithHint("ask for Evidence again once the TA is installed")
 	}
@@ -207,8 +207,9 @@ func (s *Server) release(c *call) (any, error) {
 	if err := s.mayRelease(d, r.Appraisal); err != nil {
 		return nil, err
 	}
-	_, roles := course.Roles(usecase.Mode(d.Mode))
-	wanted, err := s.loadPackages(d.Owner, d.OwnerKey, d.App, roles, r.Packages)
+	mode := usecase.Mode(d.Mode)
+	_, roles := course.Roles(mode)
+	wanted, err := s.loadPackages(source{d.Owner, d.OwnerKey, d.App, mode}, roles, r.Packages)
 	if err != nil {
 		return nil, err
 	}

@@ -15,20 +15,43 @@ import (
 	"sealift/internal/moc/mocapi"
 	"sealift/internal/store"
 	"sealift/suit"
+	"sealift/usecase"
 )
 
-// classes says which components a package of each role may hold: the first segment of their identifiers. "enc" is
-// ciphertext on its way to one of the others.
-var classes = map[string][]string{
-	mocapi.PackageUA:     {"ree"},
-	mocapi.PackageTA:     {"tee"},
-	mocapi.PackagePD:     {"pd", "enc"},
-	mocapi.PackageBundle: {"ree", "tee", "pd", "enc"},
+// classes are the first segments of the identifiers of the components of each kind (DESIGN.md section 3).
+var classes = map[usecase.Payload]string{usecase.UA: "ree", usecase.TA: "tee", usecase.PD: "pd"}
+
+// staged is the first segment for ciphertext on its way to one of the others.
+const staged = "enc"
+
+// source says whose packages are read, and for what.
+type source struct {
+	owner string
+	key   *cose.Key
+	app   string
+	mode  usecase.Mode
+}
+
+// holds returns the classes of components that the package of a role may hold in the mode: what the mode puts into it, and ciphertext
+// if PD is among that.
+func (s source) holds(role string) (out []string) {
+	for _, in := range s.mode.Packages() {
+		if len(in) == 1 != (role != mocapi.PackageBundle) || len(in) == 1 && string(in[0]) != role {
+			continue
+		}
+		for _, p := range in {
+			out = append(out, classes[p])
+		}
+		if slices.Contains(in, usecase.PD) {
+			out = append(out, staged)
+		}
+	}
+	return out
 }
 
 // loadPackages reads the packages that a request names and checks that there is one of each role that is due, and no
 // other.
-func (s *Server) loadPackages(owner string, key *cose.Key, app string, roles []string, refs []mocapi.PackageRef) (map[string]*store.Package, error) {
+func (s *Server) loadPackages(from source, roles []string, refs []mocapi.PackageRef) (map[string]*store.Package, error) {
 	out := map[string]*store.Package{}
 	for _, ref := range refs {
 		if !slices.Contains(roles, ref.Role) {
@@ -37,7 +60,7 @@ func (s *Server) loadPackages(owner string, key *cose.Key, app string, roles []s
 		if out[ref.Role] != nil {
 			return nil, fault.New(fault.BadPackage, "two packages of role %q", ref.Role)
 		}
-		p, err := s.loadPackage(owner, key, app, ref)
+		p, err := s.loadPackage(from, ref)
 		if err != nil {
 			return nil, err
 		}
@@ -53,12 +76,12 @@ func (s *Server) loadPackages(owner string, key *cose.Key, app string, roles []s
 
 // loadPackage reads a package and checks what the M/OC can check: the owner's signature, the names, and that every
 // payload is there. The Agent checks everything again.
-func (s *Server) loadPackage(owner string, key *cose.Key, app string, ref mocapi.PackageRef) (*store.Package, error) {
+func (s *Server) loadPackage(from source, ref mocapi.PackageRef) (*store.Package, error) {
 	bad := func(format string, args ...any) error {
 		return fault.New(fault.BadPackage, "package "+ref.Role+": "+format, args...)
 	}
-	if !strings.HasPrefix(ref.Repository, owner+"/") {
-		return nil, bad("the repository %q does not begin with %q", ref.Repository, owner+"/")
+	if !strings.HasPrefix(ref.Repository, from.owner+"/") {
+		return nil, bad("the repository %q does not begin with %q", ref.Repository, from.owner+"/")
 	}
 	a, err := s.artifacts.Package(ref.Repository, ref.Digest)
 	if errors.Is(err, artifact.ErrNotFound) {
@@ -71,19 +94,19 @@ func (s *Server) loadPackage(owner string, key *cose.Key, app string, ref mocapi
 	if err != nil {
 		return nil, bad("the envelope: %w", err)
 	}
-	m, err := envelope.Verify([]*cose.Key{key}, suit.VerifyOptions{})
+	m, err := envelope.Verify([]*cose.Key{from.key}, suit.VerifyOptions{})
 	if err != nil {
 		return nil, bad("the envelope is not the owner's: %w", err)
 	}
-	if want := suit.NewComponentID("manifest", app, ref.Role); !m.ComponentID.Equal(want) {
+	if want := suit.NewComponentID("manifest", from.app, ref.Role); !m.ComponentID.Equal(want) {
 		return nil, bad("its manifest is called %q, not %q", m.ComponentID, want)
 	}
 	for _, id := range m.Components {
-		if len(id) != 3 || string(id[1]) != app || !slices.Contains(classes[ref.Role], string(id[0])) {
+		if len(id) != 3 || string(id[1]) != from.app || !slices.Contains(from.holds(ref.Role), string(id[0])) {
 			return nil, bad("component %s does not belong in it", id)
 		}
 	}
-	p := &store.Package{PackageRef: mocapi.PackageRef{Role: ref.Role, Repository: ref.Repository, Digest: a.Digest}, Owner: owner,
+	p := &store.Package{PackageRef: mocapi.PackageRef{Role: ref.Role, Repository: ref.Repository, Digest: a.Digest}, Owner: from.owner,
 		ManifestID: m.ComponentID.String(), ManifestDigest: "sha256:" + hex.EncodeToString(m.Digest.Bytes),
 		Sequence: m.Sequence, Envelope: suit.WithoutTag(a.Envelope)}
 	if m.Digest.Alg != cose.AlgSHA256 {

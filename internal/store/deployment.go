@@ -41,6 +41,8 @@ type Private struct {
 	Dropped uint64 `json:"dropped,omitempty"`
 	// Appraised says what the owner's last positive appraisal covers; nil: there is none that counts.
 	Appraised *Appraised `json:"appraised,omitempty"`
+	// TARequested is when the Agent first told that the UA has asked for its TA, where the plan waits for that.
+	TARequested time.Time `json:"ta_requested,omitzero"`
 	// Asked are the owner's evidence requests without an answer, the oldest first.
 	Asked []Asked `json:"asked,omitempty"`
 	// Failed makes the state failed; Problem says why.

@@ -8,8 +8,9 @@ import (
 	"slices"
 
 	"sealift/evidence"
-	"sealift/internal/moc/mocapi"
+	"sealift/internal/moc/course"
 	"sealift/internal/store"
+	"sealift/usecase"
 )
 
 // Adversary makes the engine a dishonest operator's, so that everybody can watch what its owners and Agents make of it. It has
@@ -51,20 +52,40 @@ func (e *Engine) older(d *store.Deployment, p *store.Package) *store.Package {
 
 // extra is an Update that no plan has.
 func (a Adversary) extra(e *Engine, d *store.Deployment) *store.Package {
-	p := d.Wanted[mocapi.PackageTA]
-	if a != BreakRollback || p == nil || len(d.Trace) < len(d.Plan) || d.Private.Failed {
+	if d.Private.Failed {
 		return nil
 	}
-	return e.older(d, p)
+	p := d.Wanted[course.TARole(d)]
+	switch {
+	case a == BreakRollback && p != nil && len(d.Trace) == len(d.Plan):
+		return e.older(d, p)
+	case a == BreakTASwap && course.Sealed(d, course.TARole(d)):
+		return e.stray(d)
+	}
+	return nil
+}
+
+// stray is a TA in the clear that the owner has signed once. A TA that travels with the PD cannot be swapped on its way; this one is put
+// into the TEE before the owner looks.
+func (e *Engine) stray(d *store.Deployment) *store.Package {
+	if next, ok := course.Next(d); !ok || next.Step != usecase.Attest {
+		return nil
+	}
+	all, err := e.Store.Registered(context.Background(), d.Owner, "manifest/"+d.App+"/ta")
+	if err != nil || len(all) == 0 || course.HasManifest(d, all[0].ManifestDigest) {
+		return nil
+	}
+	return all[0]
 }
 
 // Swap replaces the wanted TA by an older one, when a deployment is made.
 func (a Adversary) Swap(e *Engine, d *store.Deployment) {
-	if p := d.Wanted[mocapi.PackageTA]; a == BreakTASwap && p != nil {
+	role := course.TARole(d)
+	if p := d.Wanted[role]; a == BreakTASwap && p != nil {
 		if old := e.older(d, p); old != nil {
 			q := *old
 			q.PackageRef = p.PackageRef // the API goes on naming the one that was asked for
-			d.Wanted[mocapi.PackageTA] = &q
+			d.Wanted[role] = &q
 		}
 	}
 }

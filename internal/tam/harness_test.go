@@ -220,7 +220,11 @@ func (w *world) evidence(request string) *store.Evidence {
 func (w *world) appraise() {
 	w.t.Helper()
 	w.update(func(_ *store.Tx, d *store.Deployment) error {
-		covers := course.Covers(d, "a1", d.AgentKey.KID())
+		var manifests []string
+		for _, c := range d.Installed {
+			manifests = append(manifests, c.Digest)
+		}
+		covers := course.Covers(d, "a1", d.AgentKey.KID(), manifests)
 		d.Private.Appraised = &covers
 		if next, ok := course.Next(d); ok && next.Step == usecase.Attest {
 			return course.Done(d, usecase.Attest, w.clock, "appraisal a1")

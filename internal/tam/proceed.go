@@ -68,7 +68,7 @@ func (e *Engine) missing(d *store.Deployment) *store.Package {
 		return nil
 	}
 	p := course.Missing(d)
-	if p != nil && (p.Role == mocapi.PackagePD || p.Role == mocapi.PackageBundle) && !course.Appraised(d) {
+	if p != nil && course.Sealed(d, p.Role) && !course.Appraised(d) {
 		return nil
 	}
 	return p
@@ -164,7 +164,7 @@ const staged = "enc"
 func (e *Engine) reported(tx *store.Tx, d *store.Deployment, r *report.Report) error {
 	digest := digestText(r.Digest)
 	p := byDigest(d, digest)
-	if p == nil || !r.OK() || course.HasManifest(d, digest) {
+	if p == nil || !r.OK() || course.HasManifest(d, digest) && course.Unstarted(d) != p {
 		return nil
 	}
 	course.AddInstalled(d, mocapi.InstalledComponent{Component: p.ManifestID, Digest: digest})

@@ -13,6 +13,7 @@ import (
 	"sealift/cose"
 	"sealift/evidence"
 	"sealift/internal/agentconfig"
+	"sealift/internal/moc/course"
 	"sealift/internal/moc/mocapi"
 	"sealift/internal/store"
 	"sealift/suit"
@@ -146,12 +147,28 @@ func (e *Engine) attune(d *store.Deployment, a *answered, m *teep.QueryResponse,
 		reply = nil // all of it is older than the Agent would take
 	}
 	if reply == nil {
+		reply = e.unstarted(d, m.RequestedTCList)
+	}
+	if reply == nil {
 		reply = e.unneeded(d, m.UnneededManifestList)
 	}
 	if reply == nil {
 		reply = e.hand(d, a)
 	}
 	return reply, nil
+}
+
+// unstarted is the Update that has the Agent start a TA that it has and that waits for the UA's request, nil if there is none: the package
+// once more. The Agent, which keeps the request until then, finds everything in place but the TA's start.
+func (e *Engine) unstarted(d *store.Deployment, requested []teep.RequestedTC) teep.Message {
+	p := course.Unstarted(d)
+	if p == nil || d.AgentKey == nil || !slices.ContainsFunc(requested, func(r teep.RequestedTC) bool {
+		return r.Component.Equal(suit.NewComponentID("tee", d.App, "ta"))
+	}) {
+		return nil
+	}
+	token := e.mint(kindUpdate, d.ID, d.AgentKey.KID(), e.Now().Add(tokenLifetime))
+	return &teep.Update{Token: token[:], ManifestList: [][]byte{p.Envelope}}
 }
 
 // heed adapts an Update to what the Agent has asked for (teep-protocol section 4.3.2): nothing older than it would take, and no payloads

@@ -79,6 +79,9 @@ func (e *Engine) queryResponse(ctx context.Context, id string, key *cose.Key, m 
 			return course.Refresh(tx, d) // not admitted: what it says it has is of no interest
 		}
 		course.SetInstalled(d, have)
+		if err := e.noteRequests(tx, d, m.RequestedTCList); err != nil {
+			return err
+		}
 		next, err := e.proceed(tx, d)
 		if next != nil {
 			reply = next
@@ -96,6 +99,16 @@ func (e *Engine) queryResponse(ctx context.Context, id string, key *cose.Key, m 
 		return nil
 	})
 	return reply, err
+}
+
+// noteRequests notes that the UA has asked for its TA, where the plan waits for that.
+func (e *Engine) noteRequests(tx *store.Tx, d *store.Deployment, requested []teep.RequestedTC) error {
+	for _, r := range requested {
+		if course.Requested(d, r.Component.String(), e.Now()) {
+			return tx.AddEvent(d.ID, "request", "the UA has asked for %s", r.Component)
+		}
+	}
+	return nil
 }
 
 // spend uses up the token or challenge; an answer that is fresh by its time has neither.

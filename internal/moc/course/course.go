@@ -40,12 +40,19 @@ func Role(d *store.Deployment, step usecase.StepName) string {
 
 // roleOf returns the role of the package that a payload travels in: its own, or the bundle.
 func roleOf(d *store.Deployment, p usecase.Payload) string {
-	for _, in := range usecase.Mode(d.Mode).Packages() {
-		if slices.Contains(in, p) && len(in) > 1 {
-			return mocapi.PackageBundle
-		}
+	if len(usecase.Mode(d.Mode).With(p)) > 1 {
+		return mocapi.PackageBundle
 	}
 	return string(p)
+}
+
+// TARole returns the role of the package that brings the TA.
+func TARole(d *store.Deployment) string { return roleOf(d, usecase.TA) }
+
+// Sealed reports whether the package of a role holds PD: it comes with a release, and moves only under an appraisal.
+func Sealed(d *store.Deployment, role string) bool {
+	_, released := Roles(usecase.Mode(d.Mode))
+	return slices.Contains(released, role)
 }
 
 // Roles returns the roles of a mode's packages: those that are needed at the start, and those that come with a release
@@ -97,12 +104,15 @@ func HasManifest(d *store.Deployment, digest string) bool {
 }
 
 // Missing returns the first package that the plan has reached and the device lacks: of a step that was done before, or
-// of the next one. It returns nil when there is nothing to install now: because the plan waits for the owner, or because
-// all is there.
+// of the next one. It returns nil when there is nothing to install now: because the plan waits for the owner or for the UA,
+// or because all is there.
 func Missing(d *store.Deployment) *store.Package {
 	for i, step := range d.Plan {
 		role := Role(d, step.Step)
 		if role != "" && !Present(d, role) {
+			if i >= len(d.Trace) && awaitsUA(d, step) {
+				return nil
+			}
 			return d.Wanted[role] // nil: not released yet
 		}
 		if i >= len(d.Trace) {
@@ -110,6 +120,32 @@ func Missing(d *store.Deployment) *store.Package {
 		}
 	}
 	return nil
+}
+
+// awaitsUA reports whether a step waits for the UA's request for its TA (USECASE section 5, row 4).
+func awaitsUA(d *store.Deployment, step usecase.Step) bool {
+	return step.Trigger == usecase.TriggerUARequest && d.Private.TARequested.IsZero()
+}
+
+// Requested notes that the UA has asked for its TA (RFC 9397 section 6.2.1, RequestTA): the Agent lists it in requested-tc-list. Only a
+// plan in which something waits for that takes notice; it reports whether this is news.
+func Requested(d *store.Deployment, component string, now time.Time) bool {
+	waits := slices.ContainsFunc(d.Plan, func(s usecase.Step) bool { return awaitsUA(d, s) })
+	if !waits || !strings.HasPrefix(component, classes[usecase.TA]+"/"+d.App+"/") {
+		return false
+	}
+	d.Private.TARequested = now.UTC()
+	return true
+}
+
+// Unstarted returns the package of the next step if the device has it and waits with the TA in it for the UA's request: a package that
+// brings the UA as well.
+func Unstarted(d *store.Deployment) *store.Package {
+	step, ok := Next(d)
+	if !ok || step.Trigger != usecase.TriggerUARequest || !Present(d, Role(d, step.Step)) {
+		return nil
+	}
+	return d.Wanted[Role(d, step.Step)]
 }
 
 // SetInstalled notes what the Agent has listed.
@@ -132,22 +168,42 @@ func AddInstalled(d *store.Deployment, c mocapi.InstalledComponent) {
 	d.Installed = list
 }
 
-// Covers returns what an appraisal of Evidence over these manifests covers.
-func Covers(d *store.Deployment, id string, agentKID []byte) store.Appraised {
+// taPackage is the wanted package that brings the TA in the clear; nil where the TA travels with PD.
+func taPackage(d *store.Deployment) *store.Package {
+	if usecase.Mode(d.Mode).Sealed(usecase.TA) {
+		return nil
+	}
+	return d.Wanted[TARole(d)]
+}
+
+// Covers returns what an appraisal of Evidence over these manifests, by digest, covers.
+func Covers(d *store.Deployment, id string, agentKID []byte, manifests []string) store.Appraised {
 	a := store.Appraised{ID: id, AgentKID: agentKID}
-	if p := d.Wanted[mocapi.PackageTA]; p != nil {
+	if p := taPackage(d); p != nil && slices.Contains(manifests, p.ManifestDigest) {
 		a.TA = p.ManifestDigest
 	}
 	return a
 }
 
-// Appraised reports whether a positive appraisal covers the present Agent key and the present TA.
+// TADue reports whether Evidence has to name the wanted TA now: because the plan has it before the appraisal, or because it is
+// installed already.
+func TADue(d *store.Deployment) bool {
+	if taPackage(d) == nil {
+		return false
+	}
+	at := func(is func(usecase.Step) bool) int { return slices.IndexFunc(d.Plan, is) }
+	attest := at(func(s usecase.Step) bool { return s.Step == usecase.Attest })
+	ta := at(func(s usecase.Step) bool { return slices.Contains(s.Carries, usecase.TA) })
+	return ta < max(attest, len(d.Trace))
+}
+
+// Appraised reports whether a positive appraisal covers the present Agent key and, unless it comes with the PD, the present TA.
 func Appraised(d *store.Deployment) bool {
 	a := d.Private.Appraised
 	if a == nil || d.AgentKey == nil || !bytes.Equal(a.AgentKID, d.AgentKey.KID()) {
 		return false
 	}
-	p := d.Wanted[mocapi.PackageTA]
+	p := taPackage(d)
 	return p == nil || a.TA == p.ManifestDigest && HasManifest(d, a.TA)
 }
 
@@ -206,11 +262,15 @@ func derive(d *store.Deployment) mocapi.State {
 	case len(d.Trace) == 0:
 		return mocapi.StateAdmitting
 	}
-	attest := slices.IndexFunc(d.Plan, func(s usecase.Step) bool { return s.Step == usecase.Attest })
+	at := func(is func(usecase.Step) bool) int { return slices.IndexFunc(d.Plan, is) }
+	attest := at(func(s usecase.Step) bool { return s.Step == usecase.Attest })
+	release := at(func(s usecase.Step) bool { return s.NeedsRelease })
 	switch {
-	case len(d.Trace) < attest:
+	case len(d.Trace) == attest:
+		return mocapi.StateAwaitingAppraisal
+	case len(d.Trace) < release: // before the appraisal, or between it and the release (the TA of mode ua+pd,ta)
 		return mocapi.StateInstalling
-	case len(d.Trace) == attest, !d.Released:
+	case !d.Released:
 		return mocapi.StateAwaitingAppraisal
 	}
 	return mocapi.StateInstallingPD

@@ -41,15 +41,19 @@ func Advance(d *store.Deployment, now time.Time) {
 		}
 		p := d.Wanted[Role(d, step.Step)]
 		detail := fmt.Sprintf("%s, sequence %d, %s", p.ManifestID, p.Sequence, p.ManifestDigest)
+		if step.Trigger == usecase.TriggerUARequest && !d.Private.TARequested.IsZero() {
+			detail += ", requested by the UA at " + d.Private.TARequested.Format(time.RFC3339Nano)
+		}
 		if Done(d, step.Step, now, detail) != nil {
 			return
 		}
 	}
 }
 
-// Unlisted returns the next step if the Agent lists the manifest that brings it, and not all of its components.
+// Unlisted returns the next step if the Agent lists the manifest that brings it, and not all of its components. A TA that waits for
+// its UA's request is not listed, and not missing.
 func Unlisted(d *store.Deployment) (step usecase.Step, ok bool) {
-	if step, ok = Next(d); !ok {
+	if step, ok = Next(d); !ok || step.Trigger == usecase.TriggerUARequest {
 		return step, false
 	}
 	role := Role(d, step.Step)
@@ -91,12 +95,17 @@ func observe(d *store.Deployment, step usecase.Step) (s sight) {
 }
 
 // expected returns what the identifiers of a step's components begin with, one for each thing that must be there. A bundle
-// is in the TEE when its manifest is; what it holds is the matter of the steps that follow.
+// is in the TEE when its manifest is; what it holds is the matter of the steps that follow. Likewise a UA that came to the TA with the
+// PD is the matter of the step that takes it out.
 func expected(d *store.Deployment, step usecase.Step, role string) (prefixes []string) {
-	if step.Step == usecase.BundleToTEE {
+	carries := step.Carries
+	switch step.Step {
+	case usecase.BundleToTEE:
 		return []string{d.Wanted[role].ManifestID}
+	case usecase.UAPDToTA:
+		carries = []usecase.Payload{usecase.PD}
 	}
-	for _, p := range step.Carries {
+	for _, p := range carries {
 		prefixes = append(prefixes, classes[p]+"/"+d.App+"/")
 	}
 	return prefixes
