@@ -156,26 +156,37 @@ func checkPlan(d *archive.Description, dep *mocapi.Deployment) error {
 	return nil
 }
 
-// finish drives a deployment to running: each time it is the owner's turn, it verifies and releases.
+// finish drives a deployment to running: each time it is the owner's turn, it verifies and, once the appraisal covers what the PD goes to,
+// releases. In mode ua+pd,ta there are two turns: the Agent is appraised before the TA comes, and with the TA before the PD does.
 func (o *Owner) finish(ctx context.Context, id, policy string) (*mocapi.Deployment, error) {
+	d, err := o.find(id)
+	if err != nil {
+		return nil, err
+	}
 	dep, err := o.Await(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if dep.State == mocapi.StateAwaitingAppraisal {
+	for turn := 1; dep.State == mocapi.StateAwaitingAppraisal; turn++ {
 		a, err := o.Verify(ctx, id, VerifyOptions{Policy: policy})
 		if err != nil {
 			return nil, err
 		}
-		if _, err := o.Release(ctx, a); err != nil {
+		if a.covers(d) || turn > 1 {
+			if _, err := o.Release(ctx, a); err != nil {
+				return nil, err
+			}
+			break
+		}
+		if dep, err = o.Await(ctx, id); err != nil {
 			return nil, err
 		}
 	}
 	if dep, err = o.AwaitRunning(ctx, id); err != nil {
 		return nil, err
 	}
-	if dep.Mode != "" && usecase.Mode(dep.Mode).Bundled() {
-		// The TA came with the bundle, after the Agent was appraised: its own keys are known only now.
+	if d.Package.Mode.Sealed(usecase.TA) {
+		// The TA came with the PD, after the Agent was appraised: its own keys are known only now.
 		if _, err := o.Verify(ctx, id, VerifyOptions{Policy: policy}); err != nil {
 			return nil, err
 		}

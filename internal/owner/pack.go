@@ -153,33 +153,48 @@ func measure(path string) (size int64, sum []byte, err error) {
 	return size, h.Sum(nil), err
 }
 
-// signPrograms makes the package of each program that is a package of its own in the mode, and drops its local path from the
+// signPrograms makes a package of each package of the mode that holds no PD, and drops the local paths of what is in it from the
 // description: its content is in the file.
 func (o *Owner) signPrograms(d *archive.Description, key *home.SigningKey, cells []usecase.Cell) ([]archive.Artifact, error) {
 	var artifacts []archive.Artifact
-	for _, alone := range d.Mode.Packages() {
-		if len(alone) != 1 || alone[0] == usecase.PD {
+	for _, kinds := range d.Mode.Packages() {
+		if slices.Contains(kinds, usecase.PD) {
 			continue
 		}
-		i := slices.IndexFunc(d.Components, func(c archive.Component) bool { return c.Kind == alone[0] })
-		if i < 0 {
-			return nil, fmt.Errorf("mode %s has a %s and the package has none", d.Mode, alone[0])
+		var programs []manifest.Program
+		var payloads []archive.Blob
+		for _, kind := range kinds {
+			i := slices.IndexFunc(d.Components, func(c archive.Component) bool { return c.Kind == kind })
+			if i < 0 {
+				return nil, fmt.Errorf("mode %s has a %s and the package has none", d.Mode, kind)
+			}
+			c := &d.Components[i]
+			programs = append(programs, manifest.Program{App: d.Name, Kind: c.Kind, Sequence: d.Sequence, Cells: cells,
+				Digest: c.Digest, Size: c.Size, Launch: *c.Launch})
+			payloads = append(payloads, archive.FileBlob(archive.MediaTypePayload, c.Path, c.Size, c.SHA256))
+			c.Path = ""
 		}
-		c := &d.Components[i]
-		shape := manifest.Program{App: d.Name, Kind: c.Kind, Sequence: d.Sequence, Cells: cells, Digest: c.Digest, Size: c.Size, Launch: *c.Launch}
-		envelope, digest, err := o.sign(shape.Build(), key)
+		role := roleOf(kinds)
+		envelope, digest, err := o.sign(manifest.Programs(programs...), key)
 		if err != nil {
-			return nil, fmt.Errorf("the manifest of the %s: %w", c.Kind, err)
+			return nil, fmt.Errorf("the manifest of the package %s: %w", role, err)
 		}
-		a, err := archive.NewArtifact(string(c.Kind), envelope, []archive.Blob{archive.FileBlob(archive.MediaTypePayload, c.Path, c.Size, c.SHA256)})
+		a, err := archive.NewArtifact(role, envelope, payloads)
 		if err != nil {
 			return nil, err
 		}
 		artifacts = append(artifacts, a)
 		d.Packages = append(d.Packages, archive.Package{Role: a.Role, Digest: a.Digest(), ManifestSHA256: hex.EncodeToString(digest.Bytes)})
-		c.Path = ""
 	}
 	return artifacts, nil
+}
+
+// roleOf returns the role of a package that holds these kinds.
+func roleOf(kinds []usecase.Payload) string {
+	if len(kinds) == 1 {
+		return string(kinds[0])
+	}
+	return manifest.RoleBundle
 }
 
 // sign builds an envelope and returns it with the digest of its manifest.

@@ -127,19 +127,25 @@ func keyHolder(role string) string {
 
 // recipient returns the attested key that the release is encrypted to, the release's role, and which kinds of components it carries.
 func (a *Appraised) recipient(d *deployment) (to *cose.Key, role string, kinds []usecase.Payload, err error) {
-	for _, p := range d.Package.Mode.Packages() {
-		if slices.Contains(p, usecase.PD) {
-			kinds = p
-		}
-	}
-	if d.Package.Mode.Bundled() {
+	mode := d.Package.Mode
+	kinds = mode.With(usecase.PD)
+	if mode.Sealed(usecase.TA) {
 		return a.state.AgentEncKey, manifest.RoleBundle, kinds, nil
 	}
 	ta, ok := a.state.ta(manifest.Component(d.Package.Name, usecase.TA, ""))
 	if !ok {
 		return nil, "", nil, errNotAppraised("the appraised Evidence does not name the TA")
 	}
+	if mode.Bundled() { // what goes on to the REE is not encrypted to a key of the TA
+		return a.state.AgentEncKey, manifest.RoleBundle, kinds, nil
+	}
 	return ta.EncKey, manifest.RolePD, kinds, nil
+}
+
+// covers reports whether a release can rest on the appraisal: where the TA does not come with the PD, it has to name the TA.
+func (a *Appraised) covers(d *deployment) bool {
+	_, _, _, err := a.recipient(d)
+	return err == nil
 }
 
 // sealPackage encrypts the components and makes the signed package of them.
@@ -161,7 +167,7 @@ func (o *Owner) sealPackage(d *deployment, a *Appraised, role string, kinds []us
 		shape.Items = append(shape.Items, out.item)
 		payloads = append(payloads, out.blob)
 	}
-	if role == manifest.RolePD {
+	if !d.Package.Mode.Sealed(usecase.TA) {
 		if shape.DependsOn, err = taManifest(&d.Package); err != nil {
 			return archive.Artifact{}, 0, err
 		}
@@ -181,14 +187,15 @@ func (o *Owner) sealPackage(d *deployment, a *Appraised, role string, kinds []us
 	return artifact, shape.Sequence, err
 }
 
-// taManifest names the packed TA's manifest, on which PD depends.
+// taManifest names the packed manifest that brings the TA, on which PD depends.
 func taManifest(d *archive.Description) (*manifest.Dependency, error) {
-	p, ok := d.Package(manifest.RoleTA)
+	role := roleOf(d.Mode.With(usecase.TA))
+	p, ok := d.Package(role)
 	sum, err := hex.DecodeString(p.ManifestSHA256)
 	if !ok || err != nil || len(sum) != 32 {
 		return nil, fmt.Errorf("%w: it has no package with the TA", archive.ErrFormat)
 	}
-	return &manifest.Dependency{ID: manifest.ID(d.Name, manifest.RoleTA), Digest: suit.Digest{Alg: suit.AlgSHA256, Bytes: sum}}, nil
+	return &manifest.Dependency{ID: manifest.ID(d.Name, role), Digest: suit.Digest{Alg: suit.AlgSHA256, Bytes: sum}}, nil
 }
 
 func kindsText(kinds []usecase.Payload) string {

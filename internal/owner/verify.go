@@ -17,6 +17,7 @@ import (
 	"sealift/internal/fault"
 	"sealift/internal/moc/mocapi"
 	"sealift/internal/owner/home"
+	"sealift/usecase"
 )
 
 // VerifyOptions say by which policy Evidence is appraised.
@@ -216,15 +217,19 @@ func (o *Owner) judge(s *session, d *deployment, dep *mocapi.Deployment, f *fres
 	return appraisal.Appraise(verified, policy, f.input.Now, expect), verified, config
 }
 
-// expectTAs says which TAs must be loaded: the packed one. In a bundled mode the TA comes with the PD, after the appraisal on which
-// the release rests; then none may be there yet.
+// expectTAs says which TAs must be loaded: the packed one. Where the plan has the appraisal before the TA, none may be there yet; it is
+// another one that may not. A release does not follow from an appraisal without the TA, unless the TA comes with it.
 func expectTAs(d *deployment, dep *mocapi.Deployment, v *evidence.Verified) []appraisal.TAExpectation {
 	sequence := d.Package.Sequence
-	if d.Package.Mode.Bundled() {
-		if len(d.Released) == 0 || (len(v.Claims.TAs) == 0 && dep.State != mocapi.StateRunning) {
+	mode, none := d.Package.Mode, len(v.Claims.TAs) == 0
+	switch {
+	case mode.Sealed(usecase.TA):
+		if len(d.Released) == 0 || none && dep.State != mocapi.StateRunning {
 			return nil
 		}
 		sequence = d.Released[0].Sequence
+	case mode.Bundled() && none && len(d.Released) == 0:
+		return nil
 	}
 	ta, ok := d.Package.Component("ta")
 	if !ok {

@@ -67,7 +67,7 @@ type Component struct {
 
 // Package is one signed package.
 type Package struct {
-	Role           string `json:"role"`            // "ua" or "ta"
+	Role           string `json:"role"`            // "ua", "ta", or "bundle" with both
 	Digest         string `json:"digest"`          // "sha256:HEX" of the OCI manifest
 	ManifestSHA256 string `json:"manifest_sha256"` // hex, the SUIT digest of the SUIT manifest: what dependents name
 }

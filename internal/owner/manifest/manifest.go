@@ -3,7 +3,8 @@
 // Package manifest holds the shapes of the SUIT manifests that a data owner signs.
 //
 // A program in the clear (UA, TA) has a manifest of its own with one component: fetched by the digest that names it, matched, started with
-// the start parameters of package launch (draft-ietf-suit-manifest section 7 has the templates).
+// the start parameters of package launch (draft-ietf-suit-manifest section 7 has the templates). Where UA and TA are one package, one
+// manifest has both, the UA first.
 //
 // Everything secret comes in a sealed manifest: for each item a staging component ["enc", app, name], whose image-digest covers the
 // ciphertext, and the component itself, into which the staged bytes are copied with decryption
@@ -86,6 +87,31 @@ func (p Program) Build() *suit.Builder {
 	return b
 }
 
+// Programs returns the manifest of a package of programs in the clear, which are installed and started in their order. All have the
+// application, sequence number and cells of the first.
+func Programs(list ...Program) *suit.Builder {
+	if len(list) == 1 {
+		return list[0].Build()
+	}
+	first := list[0]
+	b := &suit.Builder{Sequence: first.Sequence, ComponentID: ID(first.App, RoleBundle)}
+	var all []int
+	for _, p := range list {
+		i := b.AddComponent(Component(p.App, p.Kind, ""))
+		all = append(all, i)
+		b.Shared = append(b.Shared, suit.SetComponentIndex(i),
+			suit.Override(suit.Params{suit.ParamDigest: p.Digest, suit.ParamSize: uint64(p.Size)}))
+		b.Install = append(b.Install, suit.SetComponentIndex(i), suit.Override(suit.Params{suit.ParamURI: URI(p.Digest)}),
+			suit.Fetch(), suit.ImageMatch())
+		b.Validate = append(b.Validate, suit.SetComponentIndex(i), suit.ImageMatch())
+		b.Invoke = append(b.Invoke, suit.SetComponentIndex(i),
+			suit.Override(suit.Params{suit.ParamInvokeArgs: p.Launch.Marshal()}), suit.Invoke())
+	}
+	b.Shared = append(append(b.Shared, suit.SetComponentIndex(all...)), fits(first.Cells)...)
+	b.Uninstall = suit.Sequence{suit.SetComponentIndex(all...), suit.Unlink()}
+	return b
+}
+
 // Item is one encrypted component of a sealed manifest.
 type Item struct {
 	Kind       usecase.Payload
@@ -110,7 +136,7 @@ type Sealed struct {
 	Sequence  uint64
 	Cells     []usecase.Cell
 	Items     []Item
-	DependsOn *Dependency // the TA's manifest; nil in a bundle, which brings the TA with it
+	DependsOn *Dependency // the manifest that brings the TA; nil where Items has the TA
 }
 
 // Build returns the manifest of s, ready to be signed.
