@@ -32,7 +32,7 @@ func (f *protocolFlags) add(cmd *cobra.Command) {
 	flags.DurationVar(&f.window, "result-window", 0, "how old an Attestation Result may be that is not over a challenge of this TAM (default: none is taken)")
 	flags.BoolVar(&f.byTime, "by-time", false, "ask admitted Agents for results that are fresh by their time; needs --result-window")
 	flags.BoolVar(&f.handOver, "hand-over", false, "give Agents the Attestation Results that their Evidence has earned")
-	flags.BoolVar(&f.generic, "generic-uri", false, "serve a TAM URI without a deployment, /tam/")
+	flags.BoolVar(&f.generic, "generic-uri", false, "serve a TAM URI without a deployment, /tam")
 	flags.StringArrayVar(&f.tamVerifiers, "tam-verifier", nil, "public key of a Verifier; makes the Agents of new deployments require its Attestation Result about this TAM; repeat for more")
 	flags.StringVar(&f.result, "tam-result", "", "file with an Attestation Result about this TAM, for Agents that require one; read at each use")
 }

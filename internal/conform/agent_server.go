@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +30,9 @@ type Server struct {
 	uri      string
 	patience time.Duration
 
+	// wake makes the Broker come again, where it does so only when told to (Operator); nil: it comes by itself.
+	wake func()
+
 	out  chan []byte   // the next message to the Agent
 	in   chan []byte   // its answer
 	done chan struct{} // closed at the end
@@ -37,6 +41,7 @@ type Server struct {
 	mu       sync.Mutex
 	awaiting bool // a message was handed out and its answer is to come
 	redirect bool // the next request is to be sent elsewhere
+	rounds   int  // messages with content in this session
 	requests []request
 }
 
@@ -53,17 +58,36 @@ const (
 	maxAgentBody  = 8 << 20
 )
 
-// Listen serves a TAM URI at the address. patience is how long to wait for the Agent's next request.
-func Listen(address string, patience time.Duration) (*Server, error) {
+// sessionRounds is when a session with a Broker that is woken is ended: Brokers may give up sessions that have no end.
+const sessionRounds = 48
+
+// Listen serves a TAM URI at the address. base is the address as the Agent's Broker reaches it, empty for the address itself; patience is
+// how long to wait for the Agent's next request.
+func Listen(address, base string, patience time.Duration) (*Server, error) {
+	s, ln, err := newServer(address, base, patience)
+	if err != nil {
+		return nil, err
+	}
+	s.start(ln, http.HandlerFunc(s.serve))
+	return s, nil
+}
+
+// newServer opens the listener.
+func newServer(address, base string, patience time.Duration) (*Server, net.Listener, error) {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrPeer, err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrPeer, err)
 	}
-	s := &Server{uri: "http://" + ln.Addr().String() + tamPath, patience: patience, out: make(chan []byte), in: make(chan []byte),
-		done: make(chan struct{}), turn: make(chan struct{}, 1)}
-	s.server = &http.Server{Handler: http.HandlerFunc(s.serve), ReadHeaderTimeout: requestTimeout}
+	if base == "" {
+		base = "http://" + ln.Addr().String()
+	}
+	return &Server{uri: strings.TrimSuffix(base, "/") + tamPath, patience: patience, out: make(chan []byte), in: make(chan []byte),
+		done: make(chan struct{}), turn: make(chan struct{}, 1)}, ln, nil
+}
+
+func (s *Server) start(ln net.Listener, h http.Handler) {
+	s.server = &http.Server{Handler: h, ReadHeaderTimeout: requestTimeout}
 	go func() { _ = s.server.Serve(ln) }() // ends with Close
-	return s, nil
 }
 
 // URI is the TAM URI to point the Agent at.
@@ -102,8 +126,28 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		case s.in <- body: // an empty one says that the Agent has no answer
 		case <-s.done:
 		}
+		if s.endsSession(len(body) == 0) {
+			w.WriteHeader(http.StatusNoContent)
+			s.wake()
+			return
+		}
 	}
 	s.reply(w, r)
+}
+
+// endsSession says that the session is to end well here and another one to begin: a Broker pauses longer and longer after sessions
+// that broke, as they do where its Agent has no answer, and starts anew after one that did not.
+func (s *Server) endsSession(silence bool) bool {
+	if s.wake == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rounds++; silence || s.rounds >= sessionRounds {
+		s.rounds = 0
+		return true
+	}
+	return false
 }
 
 // settle reports whether somebody waits for an answer, who then no longer does.

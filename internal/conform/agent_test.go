@@ -36,7 +36,7 @@ func newAgent(t *testing.T) *ourAgent {
 // probe runs the kit as a server against a Broker that comes again and again.
 func (w *ourAgent) probe(t *testing.T, a teephttp.Agent, transport http.RoundTripper) *conform.Report {
 	t.Helper()
-	server, err := conform.Listen("127.0.0.1:0", 20*time.Second)
+	server, err := conform.Listen("127.0.0.1:0", "", 20*time.Second)
 	must(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	var broker sync.WaitGroup

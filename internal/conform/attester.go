@@ -26,6 +26,7 @@ type Attester interface {
 // have been told to trust this root.
 type Emulated struct {
 	Device *emuroot.Device
+	Root   [32]byte // fingerprint of the vendor root; only a device tells it to its M/OC
 	Image  [32]byte // digest of the Agent's program
 	Config []byte   // measured configuration; for a Sealift TAM that of the deployment
 }

@@ -20,8 +20,9 @@ import (
 
 // TAMOptions say which TAM is probed, and as whom.
 type TAMOptions struct {
-	URL     string
-	TAMKeys []*cose.Key // that sign the TAM's messages
+	URL string
+	// TAMKeys sign the TAM's messages. With none, signatures are not checked, which the report says.
+	TAMKeys []*cose.Key
 	// Agent signs as an Agent that the TAM knows, or admits because of its Evidence.
 	Agent cose.Signer
 	// Attester makes Evidence where the TAM asks for it; nil: none.
@@ -44,8 +45,8 @@ const (
 
 // TAM probes a TAM. The error wraps ErrPeer if it cannot be reached or the options make no sense.
 func TAM(ctx context.Context, o TAMOptions) (*Report, error) {
-	if len(o.TAMKeys) == 0 || o.Agent == nil {
-		return nil, fmt.Errorf("%w: the TAM's public keys and the Agent's key are needed", ErrPeer)
+	if o.Agent == nil {
+		return nil, fmt.Errorf("%w: the Agent's key is needed", ErrPeer)
 	}
 	if o.Oversize == 0 {
 		o.Oversize = defaultOversize
@@ -149,10 +150,16 @@ func (r *tamRun) do(ctx context.Context, method string, body []byte, header func
 
 func (a *answer) ok() bool { return a.err == nil && a.status >= 200 && a.status < 300 }
 
-// read verifies the message. A token beside a challenge is tolerated here, since a probe of its own looks for it.
+// read verifies the message, if there are keys. A token beside a challenge is tolerated here, since a probe of its own looks for it.
 func (a *answer) read(keys []*cose.Key) {
 	a.signed, a.bad = teep.Parse(a.body)
 	if a.bad != nil {
+		return
+	}
+	if len(keys) == 0 {
+		if a.msg, a.bad = a.signed.MessageInsecure(); a.bad == nil {
+			a.alg = a.signed.Algorithms()[0] // that of the second message on: the first one may have several
+		}
 		return
 	}
 	var v *teep.VerifiedMessage

@@ -61,6 +61,9 @@ func queryCOSE(ctx context.Context, r *tamRun) error {
 	if !m.Tagged() {
 		return errors.New("without a CBOR tag")
 	}
+	if len(r.TAMKeys) == 0 {
+		return na("tagged, with the algorithms %v; signatures are not checked, as the kit was given no key of the TAM", m.Algorithms())
+	}
 	for i, kid := range m.KIDs() {
 		known := slices.ContainsFunc(r.TAMKeys, func(k *cose.Key) bool { return bytes.Equal(k.KID(), kid) })
 		if kid == nil || !known {

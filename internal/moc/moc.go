@@ -125,7 +125,9 @@ func Open(cfg Config) (_ *Server, err error) {
 	}
 	mux := http.NewServeMux()
 	s.mountREST(mux)
-	mux.Handle(tamPath+"/", teephttp.Handler(s.engine, teephttp.Options{Prefix: tamPath, Logger: cfg.Log}))
+	teep := teephttp.Handler(s.engine, teephttp.Options{Prefix: tamPath, Logger: cfg.Log})
+	mux.Handle(tamPath, teep) // else the mux would redirect, which no Broker may follow (teep-over-http section 4)
+	mux.Handle(tamPath+"/", teep)
 	registry := s.artifacts.Handler(s.registryAccess, cfg.Log)
 	mux.Handle("/v2", registry)
 	mux.Handle("/v2/", registry)
