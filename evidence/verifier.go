@@ -15,6 +15,9 @@ type HardwareVerifier interface {
 	Hardware() Hardware
 	// MediaTypes lists what it reads: base media types, without parameters.
 	MediaTypes() []string
+	// Reads reports whether e, of one of its media types, is for it. Several architectures share the type of a kernel's
+	// report (package evidence/tsm), so media types alone do not tell.
+	Reads(e HardwareEvidence) bool
 	// VerifyHardware answers whether e is authentic: form, certificate chain to an anchor, endorsements, revocation,
 	// signature. It MUST report every mismatch that it can find, each with its own claim and code. It returns what the
 	// hardware says also where there are mismatches, and nil only where that cannot be read. The binding, the

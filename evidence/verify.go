@@ -136,11 +136,12 @@ type signed struct {
 func verifyHardware(b *Bundle, in Input, f *findings) *signed {
 	base, _, err := mime.ParseMediaType(b.HardwareType)
 	verifiers := append([]HardwareVerifier{psaVerifier{}}, in.Verifiers...)
+	e := HardwareEvidence{Data: b.Hardware, MediaType: b.HardwareType, Collateral: b.Collateral}
 	for _, v := range verifiers {
-		if err != nil || !slices.Contains(v.MediaTypes(), base) {
+		if err != nil || !slices.Contains(v.MediaTypes(), base) || !v.Reads(e) {
 			continue
 		}
-		s, mismatches := v.VerifyHardware(HardwareEvidence{Data: b.Hardware, MediaType: b.HardwareType, Collateral: b.Collateral},
+		s, mismatches := v.VerifyHardware(e,
 			HardwareInput{Anchors: in.Anchors.of(v.Hardware()), Endorsements: in.Endorsements, CRLs: in.CRLs, Now: in.Now})
 		for _, m := range mismatches {
 			f.add(*m)

@@ -23,6 +23,8 @@ func (psaVerifier) MediaTypes() []string {
 	return []string{"application/eat+cwt", MediaTypePSAOld}
 }
 
+func (psaVerifier) Reads(HardwareEvidence) bool { return true }
+
 func (psaVerifier) VerifyHardware(e HardwareEvidence, in HardwareInput) (*Signed, []*Mismatch) {
 	f := &findings{}
 	msg, err := psa.Parse(e.Data)

@@ -23,6 +23,9 @@ func (Hardware) Hardware() evidence.Hardware { return evidence.TrustZone }
 // MediaTypes implements [evidence.HardwareVerifier].
 func (Hardware) MediaTypes() []string { return []string{MediaType} }
 
+// Reads reports true: no other architecture has this media type.
+func (Hardware) Reads(evidence.HardwareEvidence) bool { return true }
+
 // VerifyHardware implements [evidence.HardwareVerifier].
 func (Hardware) VerifyHardware(e evidence.HardwareEvidence, in evidence.HardwareInput) (*evidence.Signed, []*evidence.Mismatch) {
 	r, err := Parse(e.Data)
