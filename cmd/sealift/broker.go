@@ -23,6 +23,7 @@ import (
 // brokerFlags are the flags of `broker run`.
 type brokerFlags struct {
 	device, moc, ca, token, state, emulator, agent, relay, publish, ready string
+	images                                                                []string
 }
 
 func newBrokerCmd(a *app) *cobra.Command {
@@ -42,7 +43,8 @@ One Broker serves one device: a second one is refused.`,
 	flags.StringVar(&f.token, "token-file", "", "file with the device's bearer token")
 	flags.StringVar(&f.state, "state", "", "folder for the Broker's state")
 	flags.StringVar(&f.emulator, "emulator", "", "Unix socket of the emulated TEE platform")
-	flags.StringVar(&f.agent, "agent", "", "image of the TEEP Agent (default: sealift-agent beside this program)")
+	flags.StringVar(&f.agent, "agent", "", "image of the TEEP Agent in a process (default, unless --image is given: sealift-agent beside this program)")
+	flags.StringArrayVar(&f.images, "image", nil, "image of the TEEP Agent in another instance type, made by sealift image build; repeat for more")
 	flags.StringVar(&f.relay, "relay", "127.0.0.1:0", "address of the relay to TAs")
 	flags.StringVar(&f.publish, "publish", "127.0.0.1", "address on which UAs publish their ports")
 	flags.StringVar(&f.ready, "ready-file", "", "write a file when the device has been announced")
@@ -58,13 +60,17 @@ func (a *app) runBroker(ctx context.Context, f brokerFlags) error {
 		return &exitError{code: exitUsage, err: fmt.Errorf("reading the device's token: %w", err),
 			hint: "the operator makes one with sealift moc token --role device"}
 	}
-	if f.agent == "" {
-		f.agent, err = dev.FindAgent()
-	} else {
+	switch {
+	case f.agent != "":
 		err = dev.CheckAgent(f.agent)
+	case len(f.images) == 0:
+		f.agent, err = dev.FindAgent()
 	}
 	if err != nil {
 		return err
+	}
+	if f.agent != "" {
+		f.images = append([]string{f.agent}, f.images...)
 	}
 	roots, err := readAuthority(f.ca)
 	if err != nil {
@@ -74,7 +80,7 @@ func (a *app) runBroker(ctx context.Context, f brokerFlags) error {
 	b, err := broker.New(broker.Config{
 		Device: f.device, Roots: roots,
 		MOC:    &mocapi.Client{BaseURL: f.moc, Token: strings.TrimSpace(string(token)), HTTP: broker.HTTPClient(roots)},
-		Driver: emulator.Dial(f.emulator), Agent: f.agent, StateDir: f.state, Relay: f.relay, PublishOn: f.publish, Log: log,
+		Driver: emulator.Dial(f.emulator), Images: f.images, StateDir: f.state, Relay: f.relay, PublishOn: f.publish, Log: log,
 		Ready: func(r broker.Ready) {
 			log.Info("the device is announced", "device", f.device, "relay", r.Relay, "hardware", r.Info.Hardware, "emulated", r.Info.Emulated)
 			if err := writeReady(f.ready, "relay "+r.Relay+"\n"); err != nil {

@@ -80,10 +80,11 @@ func (b *Broker) mocError(ctx context.Context, fail context.CancelCauseFunc, doi
 func (b *Broker) announcement() mocapi.Announcement {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	types, images := b.offered()
 	a := mocapi.Announcement{
 		BrokerID: b.id, Hardware: string(b.info.Hardware), Emulated: b.info.Emulated,
-		RootFingerprint: hex.EncodeToString(b.info.RootFingerprint[:]), InstanceTypes: b.info.InstanceTypes,
-		Capacity: b.info.Capacity, RelayAddr: b.relay.Addr().String(), AgentDigest: b.agent, Generation: b.applied,
+		RootFingerprint: hex.EncodeToString(b.info.RootFingerprint[:]), InstanceTypes: types, Images: images,
+		Capacity: b.info.Capacity, RelayAddr: b.relay.Addr().String(), Generation: b.applied,
 		Instances: []mocapi.InstanceStatus{},
 	}
 	for id, r := range b.runners {

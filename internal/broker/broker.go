@@ -15,12 +15,9 @@ package broker
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -39,12 +36,12 @@ import (
 	"sealift/teep/teephttp"
 )
 
-// Config is what a Broker needs. Device, MOC, Driver, Agent, StateDir and Log are required.
+// Config is what a Broker needs. Device, MOC, Driver, Images, StateDir and Log are required.
 type Config struct {
 	Device    string          // name of the device: that of the token in MOC
 	MOC       *mocapi.Client  // the operator's M/OC
 	Driver    platform.Driver // the TEE platform of the device
-	Agent     string          // path of the Agent image
+	Images    []string        // paths of Agent images (package image), one for each instance type that the device offers
 	StateDir  string
 	Relay     string         // address of the relay listener; empty means 127.0.0.1 and any port
 	PublishOn string         // address on which UAs publish their ports; empty means 127.0.0.1
@@ -72,7 +69,7 @@ type Broker struct {
 	fetcher *fetcher
 	teep    *teephttp.Client
 	relay   net.Listener
-	agent   string // digest of the Agent image, for announcements
+	images  map[string]agentImage // by instance type
 	changed chan struct{}
 	known   chan struct{} // closed when the M/OC knows the device
 
@@ -119,7 +116,7 @@ func (b *Broker) open() (err error) {
 	if b.id, err = identity(b.cfg.StateDir); err != nil {
 		return err
 	}
-	if b.agent, err = imageDigest(b.cfg.Agent); err != nil {
+	if b.images, err = readImages(b.cfg.Images); err != nil {
 		return err
 	}
 	b.host, err = ree.NewHost(ree.Config{
@@ -142,19 +139,6 @@ func (b *Broker) close() {
 		b.host.Close()
 	}
 	b.lock.Close()
-}
-
-func imageDigest(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("opening the Agent image: %w", err)
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", fmt.Errorf("reading the Agent image: %w", err)
-	}
-	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // Run works until ctx ends, and then stops the UAs and leaves the M/OC; TEE instances keep running. It fails when another

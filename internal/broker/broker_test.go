@@ -123,7 +123,7 @@ func TestSecondBroker(t *testing.T) {
 	m, tee, dir := newFakeMOC(t), &fakeTEE{instances: map[string]*fakeAgent{}}, t.TempDir()
 	first, stop := start(t, m, tee, dir)
 	eventually(t, "the announcement", func() bool { a, _ := m.state(); return a.BrokerID != "" })
-	if _, err := New(Config{Device: "dev1", MOC: &mocapi.Client{}, Driver: tee, Agent: "/bin/true", StateDir: dir}); !errors.Is(err, ErrLocked) {
+	if _, err := New(Config{Device: "dev1", MOC: &mocapi.Client{}, Driver: tee, Images: []string{"/bin/true"}, StateDir: dir}); !errors.Is(err, ErrLocked) {
 		t.Errorf("the same state folder: %v", err)
 	}
 	other, stopOther := start(t, m, tee, t.TempDir())

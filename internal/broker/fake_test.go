@@ -131,14 +131,16 @@ func (m *fakeMOC) tam(w http.ResponseWriter, r *http.Request) {
 }
 
 // want replaces the device's work.
-func (m *fakeMOC) want(wake uint64, ids ...string) {
+func (m *fakeMOC) want(wake uint64, ids ...string) { m.wantInstance("process", wake, ids...) }
+
+func (m *fakeMOC) wantInstance(instance string, wake uint64, ids ...string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.work.Generation++
 	m.work.Instances = nil
 	for _, id := range ids {
 		m.work.Instances = append(m.work.Instances,
-			mocapi.WantedInstance{ID: id, Config: []byte("config of " + id), TAMURI: m.URL + "/tam/" + id, Wake: wake, App: "app"})
+			mocapi.WantedInstance{ID: id, Instance: instance, Config: []byte("config of " + id), TAMURI: m.URL + "/tam/" + id, Wake: wake, App: "app"})
 	}
 	close(m.changed)
 	m.changed = make(chan struct{})
@@ -308,14 +310,14 @@ func (a *fakeAgent) Status(context.Context) (channel.Status, error) {
 }
 
 // start runs a Broker against the fakes and returns it with what stops it.
-func start(t *testing.T, m *fakeMOC, tee platform.Driver, dir string) (*Broker, func() error) {
+func start(t *testing.T, m *fakeMOC, tee platform.Driver, dir string, images ...string) (*Broker, func() error) {
 	t.Helper()
 	image := filepath.Join(t.TempDir(), "agent")
-	if err := os.WriteFile(image, []byte("image"), 0o700); err != nil {
+	if err := os.WriteFile(image, []byte("\x7fELF, the image"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	b, err := New(Config{
-		Device: "dev1", MOC: &mocapi.Client{BaseURL: m.URL, Token: "device-token"}, Driver: tee, Agent: image, StateDir: dir,
+		Device: "dev1", MOC: &mocapi.Client{BaseURL: m.URL, Token: "device-token"}, Driver: tee, Images: append(images, image), StateDir: dir,
 		Log: slog.New(slog.DiscardHandler), MinDelay: 5 * time.Millisecond, MaxDelay: 50 * time.Millisecond,
 	})
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -144,14 +143,14 @@ func (r *runner) once() error {
 
 func (r *runner) launch() error {
 	r.mu.Lock()
-	config := r.wanted.Config
+	wanted := r.wanted
 	r.mu.Unlock()
-	image, err := os.Open(r.b.cfg.Agent)
+	image, err := r.b.openImage(wanted.Instance)
 	if err != nil {
 		return err
 	}
 	defer image.Close()
-	return r.b.cfg.Driver.Launch(r.ctx, platform.Spec{ID: r.id, Agent: image, Config: config})
+	return r.b.cfg.Driver.Launch(r.ctx, platform.Spec{ID: r.id, Agent: image, Config: wanted.Config})
 }
 
 // serve runs a TEEP session after attaching and whenever the M/OC has a reason for one, until the channel closes.

@@ -30,7 +30,7 @@ const deviceCapacity = 64
 // announcement is what a Broker with that identity says of the device.
 func (d *Device) announcement(broker string) mocapi.Announcement {
 	return mocapi.Announcement{BrokerID: broker, Hardware: d.Hardware, Emulated: d.Emulated, RootFingerprint: hex.EncodeToString(d.Root[:]),
-		InstanceTypes: []string{d.Instance}, Capacity: deviceCapacity, AgentDigest: "sha256:" + hex.EncodeToString(d.AgentDigest[:]),
+		InstanceTypes: []string{d.Instance}, Capacity: deviceCapacity, Images: map[string]string{d.Instance: "sha256:" + hex.EncodeToString(d.AgentDigest[:])},
 		Instances: []mocapi.InstanceStatus{}}
 }
 

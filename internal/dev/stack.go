@@ -21,6 +21,7 @@ import (
 	"strings"
 	"time"
 
+	"sealift/internal/image"
 	"sealift/internal/moc/mocapi"
 	"sealift/internal/platform/sandbox"
 	"sealift/internal/supervise"
@@ -40,6 +41,7 @@ type Config struct {
 	Dir       string   // state of all processes
 	Program   string   // the sealift program; empty means the running one
 	Agent     string   // the Agent image that the device launches; empty means sealift-agent beside the program
+	Images    []string // Agent images of other instance types; nil means those in the folder images beside the program
 	Listen    string   // address of the M/OC; empty means 127.0.0.1 and any free port
 	MOCArgs   []string // further arguments of `moc serve`
 	Capacity  int      // TEE instances of the device; 0 for the emulator's default
@@ -121,6 +123,11 @@ func (c Config) withDefaults() (Config, error) {
 			return c, err
 		}
 	}
+	if c.Images == nil {
+		if c.Images, err = FindImages(); err != nil {
+			return c, err
+		}
+	}
 	if c.Listen == "" {
 		c.Listen, err = freeAddress()
 	}
@@ -134,6 +141,23 @@ func FindAgent() (string, error) {
 		err = CheckAgent(path)
 	}
 	return path, err
+}
+
+// FindImages returns the Agent images of other instance types than process that lie in the folder images beside this program,
+// where `sealift image build` writes them. There may be none.
+func FindImages() ([]string, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("finding this program: %w", err)
+	}
+	images := []string{}
+	for _, instance := range []string{image.Container, image.VM} {
+		path := filepath.Join(filepath.Dir(exe), image.Dir, image.FileName(instance))
+		if _, err := os.Stat(path); err == nil {
+			images = append(images, path)
+		}
+	}
+	return images, nil
 }
 
 // CheckAgent says why no TEE instance could run the Agent image at path.
@@ -275,8 +299,12 @@ func (s *Stack) startMOC(ctx context.Context) error {
 func (s *Stack) startBroker(ctx context.Context) error {
 	ready := s.path("broker", "ready")
 	_ = os.Remove(ready)
-	p := s.start("broker", nil, "broker", "run", "--device", DeviceName, "--moc", s.URL, "--token-file", s.path("device.token"),
-		"--state", s.path("broker"), "--emulator", s.socket(), "--agent", s.cfg.Agent, "--ready-file", ready)
+	args := []string{"broker", "run", "--device", DeviceName, "--moc", s.URL, "--token-file", s.path("device.token"),
+		"--state", s.path("broker"), "--emulator", s.socket(), "--agent", s.cfg.Agent, "--ready-file", ready}
+	for _, path := range s.cfg.Images {
+		args = append(args, "--image", path)
+	}
+	p := s.start("broker", nil, args...)
 	if err := s.ready(ctx, "broker", p); err != nil {
 		return err
 	}

@@ -39,6 +39,12 @@ const (
 	VM        = "vm"
 )
 
+// Dir is the folder beside the programs in which images are looked for.
+const Dir = "images"
+
+// FileName is the name of the file with the image of an instance type, as `sealift image build` writes it.
+func FileName(instance string) string { return instance + ".img" }
+
 // Bounds.
 const (
 	maxHeader  = 64 << 10

@@ -36,7 +36,7 @@ func (s *Server) listDevices(c *call) (any, error) {
 		}
 		a := d.Last
 		out = append(out, mocapi.Device{ID: d.ID, Hardware: a.Hardware, Emulated: a.Emulated, RootFingerprint: a.RootFingerprint,
-			InstanceTypes: a.InstanceTypes, Capacity: a.Capacity, Used: used, RelayAddr: a.RelayAddr, AgentDigest: a.AgentDigest,
+			InstanceTypes: a.InstanceTypes, Capacity: a.Capacity, Used: used, RelayAddr: a.RelayAddr, Images: a.Images,
 			Live: d.Live(s.cfg.Now()), LastSeen: d.Seen, Generation: d.Generation, Applied: a.Generation})
 	}
 	return out, nil
@@ -107,10 +107,18 @@ func checkAnnouncement(a *mocapi.Announcement) error {
 	if fp, err := hex.DecodeString(a.RootFingerprint); err != nil || len(fp) != 32 {
 		return bad("root_fingerprint is not the hexadecimal form of a SHA-256")
 	}
-	if a.Capacity < 0 || len(a.Instances) > maxInstances || len(a.InstanceTypes) > 3 {
+	if a.Capacity < 0 || len(a.Instances) > maxInstances || len(a.InstanceTypes) > 3 || len(a.Images) > 3 {
 		return bad("the announcement has a negative capacity or too many instances")
 	}
-	for _, text := range []string{a.BrokerID, a.RelayAddr, a.AgentDigest} {
+	for instance, digest := range a.Images {
+		if _, err := usecase.ParseInstance(instance); err != nil {
+			return bad("the announcement: %w", err)
+		}
+		if len(digest) > maxShort {
+			return bad("the digest of an image has more than %d bytes", maxShort)
+		}
+	}
+	for _, text := range []string{a.BrokerID, a.RelayAddr} {
 		if len(text) > maxShort {
 			return bad("a member of the announcement has more than %d bytes", maxShort)
 		}
@@ -233,7 +241,7 @@ func (s *Server) workOf(c *call, dev *store.Device) (mocapi.Work, error) {
 	}
 	for _, d := range on {
 		if d.Private.Dropped == 0 {
-			w.Instances = append(w.Instances, mocapi.WantedInstance{ID: d.ID, Config: d.Config, TAMURI: d.TAMURI, Wake: d.Private.Wake, App: d.App})
+			w.Instances = append(w.Instances, mocapi.WantedInstance{ID: d.ID, Instance: d.Instance, Config: d.Config, TAMURI: d.TAMURI, Wake: d.Private.Wake, App: d.App})
 		}
 	}
 	return w, nil

@@ -11,10 +11,11 @@ type Announcement struct {
 	Hardware        string   `json:"hardware"`         // "trustzone" ...
 	Emulated        bool     `json:"emulated"`         // the platform is the emulator
 	RootFingerprint string   `json:"root_fingerprint"` // SHA-256 of the hardware root, hex
-	InstanceTypes   []string `json:"instance_types"`   // "process" ...
+	InstanceTypes   []string `json:"instance_types"`   // "process" ...: those that the platform can run and that Images has
 	Capacity        int      `json:"capacity"`         // how many instances the device holds
 	RelayAddr       string   `json:"relay_addr"`       // host:port of the Broker's relay listener
-	AgentDigest     string   `json:"agent_digest"`     // "sha256:<hex>" of the Agent image it launches
+	// Images has the Agent image that the Broker launches for each instance type: "sha256:<hex>" of the file.
+	Images map[string]string `json:"images"`
 	// Generation is the newest Work.Generation whose instance list the Broker has applied completely (launched and
 	// destroyed). A removed deployment reaches the state removed only when an Announcement with a Generation at or
 	// after the drop does not list it.
@@ -50,9 +51,10 @@ type Work struct {
 
 // WantedInstance is one TEE instance that the device should run.
 type WantedInstance struct {
-	ID     string `json:"id"`      // the deployment
-	Config []byte `json:"config"`  // measured configuration, as it goes to the platform driver
-	TAMURI string `json:"tam_uri"` // where the instance's TEEP sessions go
+	ID       string `json:"id"`       // the deployment
+	Instance string `json:"instance"` // the instance type: which Agent image to launch
+	Config   []byte `json:"config"`   // measured configuration, as it goes to the platform driver
+	TAMURI   string `json:"tam_uri"`  // where the instance's TEEP sessions go
 	// Wake counts the reasons to start a TEEP session. The Broker starts one for an instance whose Wake differs from
 	// the one it last served to the end, and retries a failed session with back-off.
 	Wake uint64 `json:"wake"`
@@ -61,19 +63,19 @@ type WantedInstance struct {
 
 // Device is a confidential computing device as the M/OC knows it.
 type Device struct {
-	ID              string    `json:"id"`
-	Hardware        string    `json:"hardware"`
-	Emulated        bool      `json:"emulated"`
-	RootFingerprint string    `json:"root_fingerprint"`
-	InstanceTypes   []string  `json:"instance_types"`
-	Capacity        int       `json:"capacity"`
-	Used            int       `json:"used"` // instances that are placed on it
-	RelayAddr       string    `json:"relay_addr"`
-	AgentDigest     string    `json:"agent_digest"`
-	Live            bool      `json:"live"` // its Broker's lease has not run out
-	LastSeen        time.Time `json:"last_seen"`
-	Generation      uint64    `json:"generation"` // of the Work it should have
-	Applied         uint64    `json:"applied"`    // of the Work it says it has
+	ID              string            `json:"id"`
+	Hardware        string            `json:"hardware"`
+	Emulated        bool              `json:"emulated"`
+	RootFingerprint string            `json:"root_fingerprint"`
+	InstanceTypes   []string          `json:"instance_types"`
+	Capacity        int               `json:"capacity"`
+	Used            int               `json:"used"` // instances that are placed on it
+	RelayAddr       string            `json:"relay_addr"`
+	Images          map[string]string `json:"images"` // by instance type, "sha256:<hex>" of the Agent image's file
+	Live            bool              `json:"live"`   // its Broker's lease has not run out
+	LastSeen        time.Time         `json:"last_seen"`
+	Generation      uint64            `json:"generation"` // of the Work it should have
+	Applied         uint64            `json:"applied"`    // of the Work it says it has
 }
 
 // Exclusion says which constraint kept a device from being chosen. The fault no-device carries a list of them as its

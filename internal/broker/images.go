@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package broker
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"sealift/internal/image"
+	"sealift/internal/platform"
+)
+
+// agentImage is an Agent image that this Broker can launch.
+type agentImage struct {
+	path   string
+	digest string // "sha256:<hex>" of the file
+}
+
+// readImages looks into each image for the instance type that it is for. There is at most one for each.
+func readImages(paths []string) (map[string]agentImage, error) {
+	images := map[string]agentImage{}
+	for _, path := range paths {
+		instance, digest, err := readImage(path)
+		if err != nil {
+			return nil, fmt.Errorf("the Agent image %s: %w", path, err)
+		}
+		if other, found := images[instance]; found {
+			return nil, fmt.Errorf("%s and %s are both Agent images for the instance type %s", other.path, path, instance)
+		}
+		images[instance] = agentImage{path, digest}
+	}
+	if len(images) == 0 {
+		return nil, fmt.Errorf("no Agent image is given")
+	}
+	return images, nil
+}
+
+func readImage(path string) (instance, digest string, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", "", err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return "", "", err
+	}
+	img, err := image.Read(f, st.Size())
+	if err != nil {
+		return "", "", err
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", "", err
+	}
+	return img.Instance, "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// openImage opens the image for an instance type. No type at all is a process: an M/OC of before there were others says so.
+func (b *Broker) openImage(instance string) (*os.File, error) {
+	if instance == "" {
+		instance = image.Process
+	}
+	img, found := b.images[instance]
+	if !found {
+		return nil, fmt.Errorf("%w: this Broker has no Agent image for the instance type %q", platform.ErrUnsupported, instance)
+	}
+	return os.Open(img.path)
+}
+
+// offered returns the instance types that the platform can run and that there is an image for, and the images' digests.
+func (b *Broker) offered() (types []string, digests map[string]string) {
+	types, digests = []string{}, map[string]string{}
+	for _, t := range b.info.InstanceTypes {
+		if img, found := b.images[t]; found && !slices.Contains(types, t) {
+			types = append(types, t)
+			digests[t] = img.digest
+		}
+	}
+	return types, digests
+}
