@@ -43,7 +43,7 @@ func (a *Agent) claims(challenge []byte) (*evidence.Claims, error) {
 		AgentKID: a.identity.signer.Key().KID(), AgentEncKey: a.identity.encPub, ConfigDigest: sha256.Sum256(a.hw.Config),
 	}
 	for i := range s.Components {
-		if class(s.Components[i].ID) != classTEE {
+		if class(s.Components[i].ID) != classTEE || s.Components[i].Waits {
 			continue
 		}
 		claim, err := taClaim(s, &s.Components[i])

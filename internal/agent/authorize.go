@@ -66,8 +66,5 @@ func (a *Agent) authorizeManifest(m *suit.Verified) error {
 	if has[classTEE]+len(m.Dependencies) != 1 {
 		return fmt.Errorf("%w: %d TAs of its own, %d dependencies", errBinding, has[classTEE], len(m.Dependencies))
 	}
-	if len(m.Dependencies) == 1 && has[classREE] > 0 {
-		return fmt.Errorf("%w: data sealed to a TA travels with a component of the REE", errWayOut)
-	}
 	return nil
 }

@@ -221,6 +221,9 @@ func (a *Agent) tcList(s *state) (list []teep.SystemProperty) {
 				continue
 			}
 			told[id] = true
+			if c.Waits { // not an instance yet
+				continue
+			}
 			entry := teep.SystemProperty{Component: c.ID}
 			if class(c.ID) != classPD {
 				entry.Digest = &suit.Digest{Alg: c.Digest.Alg, Bytes: c.Digest.Bytes}

@@ -245,8 +245,9 @@ func (a *Agent) envelope(m *manifest) ([]byte, error) {
 	return io.ReadAll(r)
 }
 
-// Invoke implements processor.Platform. A TA is started at once, a program of the REE when the transaction is committed. The
-// parameters are kept: they start the program again when only its data changes.
+// Invoke implements processor.Platform. A TA is started at once, or when its UA asks for it. A program of the REE is started when the
+// transaction is committed or, where a TA is to be started after it, before that. The parameters are kept: they start the program
+// again when only its data changes.
 func (t *transaction) Invoke(ctx context.Context, id suit.ComponentID, args []byte) error {
 	c, err := t.find(id)
 	if err != nil {
@@ -258,6 +259,14 @@ func (t *transaction) Invoke(ctx context.Context, id suit.ComponentID, args []by
 	switch class(id) {
 	case classTEE:
 		c.Args = args
+		if c.Waits = t.mustWait(c); c.Waits {
+			return nil
+		}
+		if len(t.starts) > 0 { // the manifest has its UA first
+			if err := t.stagedOut(ctx); err != nil {
+				return err
+			}
+		}
 		return t.startTA(ctx, c, args)
 	case classREE:
 		c.Args = args

@@ -35,7 +35,7 @@ func (s service) RequestTA(ctx context.Context, id suit.ComponentID, tamURI stri
 	if !s.a.ownApp(id) {
 		return channel.Session{}, fmt.Errorf("%w: %s belongs to no application of this instance", channel.ErrRefused, id)
 	}
-	if s.a.state.Load().component(id) != nil && !s.a.isLost(id.String()) {
+	if c := s.a.state.Load().component(id); c != nil && !c.Waits && !s.a.isLost(id.String()) {
 		return channel.Session{}, nil
 	}
 	err := s.a.wish(ctx, func(st *state) *[]suit.ComponentID { return &st.Requested }, id)
@@ -147,6 +147,9 @@ func (s service) Status(context.Context) (channel.Status, error) {
 }
 
 func (a *Agent) taStatus(id suit.ComponentID) channel.TAStatus {
+	if c := a.state.Load().component(id); c != nil && c.Waits {
+		return channel.TAStatus{ID: id, State: "waiting"}
+	}
 	t := a.loaded(id)
 	if t == nil {
 		return channel.TAStatus{ID: id, State: "stopped"}

@@ -59,6 +59,8 @@ type component struct {
 	Args []byte `cbor:"8,keyasint,omitempty"`
 	// Origin is the digest of the ciphertext that the content was decrypted from.
 	Origin []byte `cbor:"9,keyasint,omitempty"`
+	// Waits says that the TA is installed and not started: its UA, which came with it, has not asked for it yet.
+	Waits bool `cbor:"10,keyasint,omitempty"`
 }
 
 // taState are the keys of one TA, made in the TEE for this very program: another digest gets other keys.

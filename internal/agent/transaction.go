@@ -66,8 +66,13 @@ func (t *transaction) processor() *processor.Processor {
 	})
 }
 
-// abort drops everything that was staged. It does nothing after a commit.
+// abort drops everything that was staged, and takes back what has gone out. It does nothing after a commit.
 func (t *transaction) abort() {
+	if slices.ContainsFunc(t.ree, func(s *reeStage) bool { return s.done }) {
+		ctx, cancel := context.WithTimeout(context.Background(), reeTimeout)
+		defer cancel()
+		t.takeBack(ctx)
+	}
 	for _, s := range t.ree {
 		if !s.done {
 			_ = s.writer.Abort()
@@ -114,7 +119,7 @@ func (t *transaction) startChanged(ctx context.Context) error {
 	before := t.a.state.Load()
 	for i := range t.next.Components {
 		c := &t.next.Components[i]
-		if class(c.ID) != classTEE || c.Args == nil {
+		if class(c.ID) != classTEE || c.Args == nil || c.Waits {
 			continue
 		}
 		old := before.component(c.ID)
@@ -157,9 +162,12 @@ func (t *transaction) startTA(ctx context.Context, c *component, args []byte) er
 	return nil
 }
 
-// goOut hands the staged components of the REE out and has their programs started.
+// goOut hands the staged components of the REE out and has their programs started. Each goes out once.
 func (t *transaction) goOut(ctx context.Context) error {
 	for _, s := range t.ree {
+		if s.done {
+			continue
+		}
 		s.done = true
 		if err := s.writer.Commit(); err != nil {
 			t.takeBack(ctx)
@@ -173,6 +181,15 @@ func (t *transaction) goOut(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// stagedOut is goOut where something waits to go out. With nothing staged, the UA of a manifest that was installed before is there, or
+// will be when a Broker attaches.
+func (t *transaction) stagedOut(ctx context.Context) error {
+	if !slices.ContainsFunc(t.ree, func(s *reeStage) bool { return !s.done }) {
+		return nil
+	}
+	return t.goOut(ctx)
 }
 
 func (t *transaction) startUA(ctx context.Context, s reeStart) error {

@@ -176,28 +176,40 @@ func (a *Agent) isInstalled(m *suit.Verified) bool {
 	})
 }
 
-// reapply makes sure that what an installed manifest starts does run, and reports success.
+// reapply makes sure that what an installed manifest starts does run, and reports success. A TA that waits for its UA's request is
+// started if there was one.
 func (a *Agent) reapply(ctx context.Context, m *suit.Verified) (*report.Report, error) {
 	t := a.begin()
 	defer t.abort()
+	var started []report.Item
 	for i := range t.next.Components {
 		c := &t.next.Components[i]
 		if c.Args == nil || !slices.Contains(c.Users, m.ComponentID.String()) {
 			continue
 		}
 		var err error
-		switch class(c.ID) {
-		case classTEE:
+		switch {
+		case c.Waits && !t.a.requested(c.ID):
+		case c.Waits:
+			c.Waits = false
+			t.next.Requested = slices.DeleteFunc(t.next.Requested, c.ID.Equal)
+			started = append(started, listing(c))
 			err = t.startTA(ctx, c, c.Args)
-		case classREE:
+		case class(c.ID) == classTEE:
+			err = t.startTA(ctx, c, c.Args)
+		case class(c.ID) == classREE:
 			err = t.startUA(ctx, reeStart{c.ID, c.Args})
 		}
 		if err != nil {
 			return refusal(m, report.ReasonOperationFailed), err
 		}
 	}
-	t.swap()
-	return &report.Report{URI: m.ReferenceURI, Digest: m.Digest}, nil
+	if len(started) == 0 {
+		t.swap()
+	} else if err := t.commit(ctx); err != nil {
+		return refusal(m, report.ReasonOperationFailed), err
+	}
+	return &report.Report{URI: m.ReferenceURI, Digest: m.Digest, Items: started}, nil
 }
 
 // install runs the update procedure and the invocation procedure of m and commits.
@@ -218,7 +230,7 @@ func (t *transaction) install(ctx context.Context, m *suit.Verified, envelope []
 	if err != nil {
 		return invoked.Report, err
 	}
-	rep.Items = append(rep.Items, invoked.Report.Items...)
+	rep.Items = slices.DeleteFunc(append(rep.Items, invoked.Report.Items...), t.isWaiting)
 	if err := t.commit(ctx); err != nil {
 		return refusal(m, report.ReasonOperationFailed), err
 	}
@@ -227,11 +239,12 @@ func (t *transaction) install(ctx context.Context, m *suit.Verified, envelope []
 }
 
 // chooseKeys offers the keys that the manifest's payloads may be encrypted to: the TA's for data that depends on an installed
-// TA, the Agent's for everything else.
+// TA, the Agent's for everything else. A manifest that takes something out to the REE gets the Agent's only, even where it brings data for
+// an installed TA (mode ua+pd,ta): nothing that was ever sealed to a TA can leave the TEE.
 func (t *transaction) chooseKeys(m *suit.Verified) error {
 	depends := dependencyIDs(m.Manifest)
 	t.keys = recipients{t.a.identity.enc}
-	if len(depends) == 0 {
+	if len(depends) == 0 || slices.ContainsFunc(m.Components, func(id suit.ComponentID) bool { return class(id) == classREE }) {
 		return nil
 	}
 	t.keys = nil

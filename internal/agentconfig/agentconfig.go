@@ -89,6 +89,9 @@ type Config struct {
 	Profile teep.Profile `cbor:"15,keyasint,omitempty"`
 	// ResultSeconds is how old an Attestation Result about the TAM may be that is not over the Agent's challenge; 24 hours.
 	ResultSeconds uint64 `cbor:"16,keyasint,omitempty"`
+	// TAOnRequest makes a TA that comes in one manifest with its UA wait until the UA asks for it (RequestTA, RFC 9397 section 6.2.1):
+	// on SGX the UA is there first and has its TA loaded.
+	TAOnRequest bool `cbor:"17,keyasint,omitempty"`
 }
 
 // TAM is a further TAM.

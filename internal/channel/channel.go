@@ -103,7 +103,7 @@ type Component struct {
 // TAStatus is the state of one TA.
 type TAStatus struct {
 	ID       suit.ComponentID `cbor:"1,keyasint" json:"id"`
-	State    string           `cbor:"2,keyasint" json:"state"` // "starting", "running", "ready" (stdio), "backing-off", "failed", "stopped"
+	State    string           `cbor:"2,keyasint" json:"state"` // "starting", "running", "ready" (stdio), "backing-off", "failed", "stopped", "waiting" (for its UA's request)
 	Restarts uint64           `cbor:"3,keyasint" json:"restarts"`
 	LastExit string           `cbor:"4,keyasint,omitempty" json:"lastExit,omitempty"`
 }
