@@ -169,6 +169,12 @@ func TestRefused(t *testing.T) {
 				k.Components = append(k.Components, more)
 			}
 		}, []string{appraisal.CodeUnknownMeasurement}, appraisal.Executables, 33, "reference values"},
+		"a reference value of last year": {func(i in) { i.p.ReferenceValues[0].NotAfter = &appraisal.Time{Time: now.Add(-time.Hour)} },
+			[]string{appraisal.CodeReferenceTime}, appraisal.Executables, 33, "the binary that was built"},
+		"a reference value of next year": {func(i in) { i.p.ReferenceValues[0].NotBefore = &appraisal.Time{Time: now.Add(time.Hour)} },
+			[]string{appraisal.CodeReferenceTime}, appraisal.Executables, 33, "the binary that was built"},
+		"a reference value for other hardware": {func(i in) { i.p.ReferenceValues[0].Hardware = evidence.TDX },
+			[]string{appraisal.CodeUnknownMeasurement}, appraisal.Executables, 33, "reference values"},
 		"debug state": {func(i in) { i.w.change = func(k *psa.Token) { k.Lifecycle = psa.LifecycleNonPSADebug } },
 			[]string{appraisal.CodeLifecycle}, appraisal.HardwareClaim, 96, "lifecycle"},
 		"another configuration": {func(i in) { i.w.config = []byte("another") },

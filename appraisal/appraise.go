@@ -67,9 +67,10 @@ func AppraiseBundle(bundle []byte, in evidence.Input, p *Policy, expect ...Expec
 }
 
 type appraiser struct {
-	v *evidence.Verified
-	p *Policy
-	r *Result
+	v   *evidence.Verified
+	p   *Policy
+	r   *Result
+	now time.Time
 }
 
 func newAppraiser(p *Policy, now time.Time) *appraiser {
@@ -77,7 +78,7 @@ func newAppraiser(p *Policy, now time.Time) *appraiser {
 	for _, name := range vectorOrder {
 		r.Vector[name] = Claim{valueUnasserted, "nothing in the Evidence speaks of it"}
 	}
-	return &appraiser{p: p, r: r}
+	return &appraiser{p: p, r: r, now: now}
 }
 
 func (a *appraiser) ok(f Finding) {

@@ -3,7 +3,6 @@
 package appraisal
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -12,35 +11,6 @@ import (
 
 	"sealift/evidence"
 )
-
-// measurements compares every measurement but the configuration with its reference value. One that has no reference
-// value is not recognized; a reference value without its measurement is a mismatch.
-func (a *appraiser) measurements() {
-	a.set(Executables, valueApproved, "the Agent and all loaded TAs are the expected ones")
-	for _, ref := range a.p.ReferenceValues {
-		f := Finding{Code: CodeMeasurement, Claim: ref.Name, Expected: joinDigests(ref.Digests), Got: "nothing",
-			Source: a.policy("reference value " + ref.Name + originOf(ref.Source))}
-		m, found := a.v.Measurement(ref.Name)
-		if found {
-			f.Got = measurementText(m.Value)
-		}
-		if found && slices.ContainsFunc(ref.Digests, func(d Digest) bool { return bytes.Equal(d.Bytes, m.Value) }) {
-			a.ok(f)
-			continue
-		}
-		f.Hint = "the device runs something else than you expect: if you changed or updated it, add the new digest to the policy"
-		a.fail(f, ref.Name+" is not the expected one", valueContraindicated, Executables)
-	}
-	for _, m := range a.v.Measurements {
-		known := slices.ContainsFunc(a.p.ReferenceValues, func(r ReferenceValue) bool { return r.Name == m.Name })
-		if known {
-			continue
-		}
-		a.fail(Finding{Code: CodeUnknownMeasurement, Claim: m.Name, Expected: "a measurement with a reference value",
-			Got: measurementText(m.Value), Source: a.policy("reference values"), Hint: "add a reference value for it"},
-			m.Name+" is not recognized", valueUnrecognized, Executables)
-	}
-}
 
 // config compares the measured configuration with all expectations that there are. Without any, the configuration is
 // unknown to this verifier, which is a warning.
@@ -156,12 +126,6 @@ func (a *appraiser) judge(f Finding, ok bool, reason string) {
 		return
 	}
 	a.fail(f, reason, valueContraindicated, Executables)
-}
-
-// measurementText prints a measurement as a digest; PSA names the algorithm by the length only.
-func measurementText(value []byte) string {
-	names := map[int]string{32: "sha-256:", 48: "sha-384:", 64: "sha-512:"}
-	return names[len(value)] + hex.EncodeToString(value)
 }
 
 func joinDigests(ds []Digest) string {

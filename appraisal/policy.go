@@ -11,13 +11,15 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"sealift/evidence"
 	"sealift/suit"
 )
 
-// PolicyVersion is the version of the policy format that this package reads and writes.
-const PolicyVersion = 1
+// PolicyVersion is the version of the policy format that this package writes. It reads version 1 as well, which had
+// reference values for any hardware, and no validity.
+const PolicyVersion = 2
 
 const maxPolicy = 1 << 20
 
@@ -46,11 +48,33 @@ type AnchorRef struct {
 	Name        string `json:"name,omitempty"`
 }
 
-// ReferenceValue lists the accepted digests of a measurement.
+// ReferenceValue lists the accepted digests of a measurement. Several entries may have the same name: one that is valid
+// and lists the digest suffices, so that an update can be announced before it comes.
 type ReferenceValue struct {
-	Name    string   `json:"name"` // for example AGENT
-	Digests []Digest `json:"digests"`
-	Source  string   `json:"source"` // who says so, for people
+	Name      string            `json:"name" cbor:"1,keyasint"`                         // as the Evidence calls it: AGENT, MRTD
+	Hardware  evidence.Hardware `json:"hardware,omitempty" cbor:"2,keyasint,omitempty"` // the only one that it is for; empty means any
+	Digests   []Digest          `json:"digests,omitempty" cbor:"3,keyasint,omitempty"`
+	Any       bool              `json:"any,omitempty" cbor:"4,keyasint,omitempty"`        // not judged, on purpose: no digests
+	NotBefore *Time             `json:"not_before,omitempty" cbor:"5,keyasint,omitempty"` // it does not count before
+	NotAfter  *Time             `json:"not_after,omitempty" cbor:"6,keyasint,omitempty"`  // nor after
+	Source    string            `json:"source" cbor:"7,keyasint"`                         // who says so, for people
+}
+
+// valid reports whether the entry counts at that time.
+func (r *ReferenceValue) valid(now time.Time) bool {
+	return (r.NotBefore == nil || !now.Before(r.NotBefore.Time)) && (r.NotAfter == nil || !now.After(r.NotAfter.Time))
+}
+
+// validity prints the bounds of the entry, or nothing.
+func (r *ReferenceValue) validity() string {
+	out := ""
+	if r.NotBefore != nil {
+		out += " from " + r.NotBefore.String()
+	}
+	if r.NotAfter != nil {
+		out += " until " + r.NotAfter.String()
+	}
+	return out
 }
 
 // ConfigRule lists the accepted digests of the measured configuration.
@@ -97,8 +121,8 @@ func (p *Policy) Validate() error {
 	bad := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%w: "+format, append([]any{ErrPolicy}, args...)...))
 	}
-	if p.Version != PolicyVersion {
-		bad("version is %d, want %d", p.Version, PolicyVersion)
+	if p.Version < 1 || p.Version > PolicyVersion {
+		bad("version is %d, want 1 to %d", p.Version, PolicyVersion)
 	}
 	if p.Accept != TierAffirming && p.Accept != TierWarning {
 		bad("accept is %q, want affirming or warning", p.Accept)
@@ -125,27 +149,68 @@ func (p *Policy) Validate() error {
 		seenRoot[a.Fingerprint] = true
 	}
 	p.validateReferences(bad)
+	p.validateRest(bad)
 	return errors.Join(errs...)
+}
+
+// launchNames are the measurements that stand for the launched Agent, by hardware. A policy needs a reference value for one
+// of them.
+var launchNames = map[evidence.Hardware][]string{
+	evidence.TrustZone: {evidence.MeasurementAgent, "TA-MEMORY"}, // a PSA token; OP-TEE's own format
+	evidence.SGX:       {"MRENCLAVE", "MRSIGNER"},
+	evidence.SEVSNP:    {"MEASUREMENT"},
+	evidence.CCA:       {"RIM"},
+	evidence.TDX:       {"MRTD"},
+	evidence.CSV:       {"MEASURE"},
 }
 
 func (p *Policy) validateReferences(bad func(string, ...any)) {
 	seen := map[string]bool{}
 	for _, r := range p.ReferenceValues {
-		if r.Name == "" || seen[r.Name] || r.Name == evidence.MeasurementConfig {
+		if r.Name == "" || r.Name == evidence.MeasurementConfig {
 			bad("reference value %q has no name of its own (the configuration has its own member)", r.Name)
 		}
+		if r.Hardware != "" && !slices.Contains(evidence.AllHardware(), r.Hardware) {
+			bad("reference value %s: hardware %q is not known", r.Name, r.Hardware)
+		}
+		if p.Version == 1 && (seen[r.Name] || r.Hardware != "" || r.Any || r.NotBefore != nil || r.NotAfter != nil) {
+			bad("reference value %s has what version 1 does not: hardware, any, validity, or a second entry", r.Name)
+		}
+		if r.NotBefore != nil && r.NotAfter != nil && r.NotAfter.Before(r.NotBefore.Time) {
+			bad("reference value %s ends before it begins", r.Name)
+		}
 		seen[r.Name] = true
-		checkDigests(r.Digests, "reference value "+r.Name, bad)
+		switch {
+		case !r.Any:
+			checkDigests(r.Digests, "reference value "+r.Name, bad)
+		case len(r.Digests) > 0:
+			bad("reference value %s accepts any digest, and names some", r.Name)
+		}
 	}
-	if !seen[evidence.MeasurementAgent] {
-		bad("there is no reference value for %s", evidence.MeasurementAgent)
+	for _, h := range p.Hardware {
+		if names := launchNames[h]; len(names) > 0 && !p.launches(h, names) {
+			bad("there is no reference value for what is launched on %s (%s)", h, strings.Join(names, " or "))
+		}
 	}
+}
+
+// launches reports whether the launched Agent has digests to be compared with.
+func (p *Policy) launches(h evidence.Hardware, names []string) bool {
+	if p.Version == 1 {
+		names = []string{evidence.MeasurementAgent}
+	}
+	return slices.ContainsFunc(p.ReferenceValues, func(r ReferenceValue) bool {
+		return (r.Hardware == "" || r.Hardware == h) && !r.Any && slices.Contains(names, r.Name)
+	})
+}
+
+func (p *Policy) validateRest(bad func(string, ...any)) {
 	if p.Config != nil && len(p.Config.Digests) == 0 {
 		bad("config has no digest")
 	}
 	for _, l := range p.Lifecycle {
 		if _, ok := lifecycleNames[l]; !ok {
-			bad("lifecycle %q is not known (secured, non-psa-rot-debug, ...)", l)
+			bad("lifecycle %q is not known (secured, non-psa-rot-debug)", l)
 		}
 	}
 	seenTA := map[string]bool{}
@@ -164,8 +229,7 @@ func checkDigests(ds []Digest, what string, bad func(string, ...any)) {
 		bad("%s has no digest", what)
 	}
 	for _, d := range ds {
-		h, err := suit.NewHash(d.Alg)
-		if err != nil || h.Size() != len(d.Bytes) {
+		if !d.valid() {
 			bad("%s: digest %s has an unknown algorithm or a wrong length", what, d)
 		}
 	}
@@ -190,32 +254,4 @@ func (p *Policy) Hash() [32]byte {
 		return [32]byte{} // only a tier that Validate refuses gets here
 	}
 	return sha256.Sum256(out)
-}
-
-// NewPolicyInput is what [NewPolicy] makes a policy from.
-type NewPolicyInput struct {
-	Name        string
-	Hardware    []evidence.Hardware
-	Roots       []evidence.Anchor // an emulated one is named as such
-	AgentDigest [32]byte          // SHA-256 of the Agent's binary
-	AgentSource string            // who says so, for example the file that was hashed
-	Production  bool
-}
-
-// NewPolicy makes a policy that accepts one Agent binary on the given hardware under the given roots.
-func NewPolicy(in NewPolicyInput) (*Policy, error) {
-	p := &Policy{Version: PolicyVersion, Name: in.Name, Production: in.Production, Accept: TierAffirming, Hardware: in.Hardware,
-		Anchors: []AnchorRef{}, ReferenceValues: []ReferenceValue{{Name: evidence.MeasurementAgent,
-			Digests: []Digest{SHA256Digest(in.AgentDigest)}, Source: in.AgentSource}}}
-	for _, r := range in.Roots {
-		name := r.Name
-		if r.IsEmulated() && !strings.Contains(name, evidence.EmulatedMark) {
-			name = strings.TrimSpace(evidence.EmulatedMark + " " + name)
-		}
-		p.Anchors = append(p.Anchors, AnchorRef{Fingerprint: r.Fingerprint(), Emulated: r.IsEmulated(), Name: name})
-	}
-	if err := p.Validate(); err != nil {
-		return nil, err
-	}
-	return p, nil
 }

@@ -54,7 +54,8 @@ func TestParsePolicyRefuses(t *testing.T) {
 		"member in other case":    swap(`"production": false`, `"production": true, "PRODUCTION": false`),
 		"nested member twice":     swap(`"emulated": true`, `"emulated": false, "emulated": true`),
 		"trailing":                goodPolicy + "{}",
-		"version":                 swap(`"version": 1`, `"version": 2`),
+		"version":                 swap(`"version": 1`, `"version": 3`),
+		"version 1 with hardware": swap(`"name": "AGENT"`, `"name": "AGENT", "hardware": "trustzone"`),
 		"no accept":               swap(`"accept": "affirming", `, ""),
 		"accept none":             swap(`"affirming"`, `"none"`),
 		"accept contraindicated":  swap(`"affirming"`, `"contraindicated"`),
@@ -141,4 +142,70 @@ func FuzzParsePolicy(f *testing.F) {
 			t.Fatalf("read again, it differs: %v", err)
 		}
 	})
+}
+
+// TestReferences guards the reference values of version 2: per hardware, with validity, with every digest algorithm.
+func TestReferences(t *testing.T) {
+	swap := func(old, new string) string {
+		return strings.Replace(strings.Replace(goodPolicy, `"version": 1`, `"version": 2`, 1), old, new, 1)
+	}
+	agent := `{"name": "AGENT", "digests": ["sha-256:` + strings.Repeat("2", 64) + `"], "source": "build 7"}`
+	mrtd := `{"name": "MRTD", "hardware": "tdx", "digests": ["sha-384:` + strings.Repeat("5", 96) + `"], "source": "build 7"}`
+	measure := `{"name": "MEASURE", "hardware": "csv", "digests": ["sm3:` + strings.Repeat("6", 64) + `"], "source": "build 7"}`
+	for name, good := range map[string]string{
+		"three architectures": swap(agent, agent+","+mrtd+","+measure),
+		"validity":            swap(`"source": "build 7"`, `"not_before": "2026-01-01T00:00:00Z", "not_after": "2027-01-01T00:00:00Z", "source": ""`),
+		"two entries":         swap(agent, agent+","+agent),
+		"sha-512":             swap(`"sha-256:`+strings.Repeat("2", 64), `"sha-512:`+strings.Repeat("2", 128)),
+	} {
+		p, err := appraisal.ParsePolicy([]byte(good))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		out, err := p.Marshal()
+		must(t, err)
+		again, err := appraisal.ParsePolicy(out)
+		must(t, err)
+		if again.Hash() != p.Hash() {
+			t.Errorf("%s: read again, it differs", name)
+		}
+	}
+	for name, bad := range map[string]string{
+		"no value for a hardware":   swap(`["trustzone"]`, `["trustzone", "tdx"]`),
+		"unknown hardware":          swap(`"name": "AGENT"`, `"name": "AGENT", "hardware": "abacus"`),
+		"any beside digests":        swap(`"source": "build 7"`, `"any": true, "source": "build 7"`),
+		"any Agent":                 swap(agent, `{"name": "AGENT", "any": true, "source": ""}`),
+		"ends before it begins":     swap(`"source": "build 7"`, `"not_before": "2027-01-01T00:00:00Z", "not_after": "2026-01-01T00:00:00Z", "source": ""`),
+		"time in another zone":      swap(`"source": "build 7"`, `"not_after": "2027-01-01T00:00:00+01:00", "source": ""`),
+		"time with fractions":       swap(`"source": "build 7"`, `"not_after": "2027-01-01T00:00:00.5Z", "source": ""`),
+		"time as number":            swap(`"source": "build 7"`, `"not_after": 17, "source": ""`),
+		"sm3 of a wrong length":     swap(agent, agent+","+strings.Replace(measure, "sm3:66", "sm3:", 1)),
+		"sha-384 of SHA-256's size": swap(`"sha-256:2222`, `"sha-384:2222`),
+	} {
+		if _, err := appraisal.ParsePolicy([]byte(bad)); !errors.Is(err, appraisal.ErrPolicy) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestNewPolicyOfAllHardware(t *testing.T) {
+	in := appraisal.NewPolicyInput{Name: "p", Hardware: evidence.AllHardware(), Roots: []evidence.Anchor{newWorld(t).pki.Anchor()}}
+	names := map[evidence.Hardware]string{evidence.TrustZone: "AGENT", evidence.SGX: "MRENCLAVE", evidence.SEVSNP: "MEASUREMENT",
+		evidence.CCA: "RIM", evidence.TDX: "MRTD", evidence.CSV: "MEASURE"}
+	sizes := map[evidence.Hardware]int{evidence.SEVSNP: 48, evidence.TDX: 48}
+	for hw, name := range names {
+		for range 2 {
+			in.Launch = append(in.Launch, appraisal.Launch{Hardware: hw, Name: name, Digest: bytes.Repeat([]byte{1}, max(32, sizes[hw])), Source: "x"})
+		}
+	}
+	p, err := appraisal.NewPolicy(in)
+	must(t, err)
+	if len(p.ReferenceValues) != 6 {
+		t.Errorf("%d reference values: %+v", len(p.ReferenceValues), p.ReferenceValues)
+	}
+	in.Launch = in.Launch[2:]
+	if _, err := appraisal.NewPolicy(in); !errors.Is(err, appraisal.ErrPolicy) {
+		t.Errorf("without a value for one of them: %v", err)
+	}
 }

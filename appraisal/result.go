@@ -58,6 +58,7 @@ const (
 	CodeLifecycle          = "appraisal.lifecycle"
 	CodeMeasurement        = "appraisal.measurement"
 	CodeUnknownMeasurement = "appraisal.unknown-measurement"
+	CodeReferenceTime      = "appraisal.reference-time"
 	CodeConfig             = "appraisal.config"
 	CodeTAMissing          = "appraisal.ta.missing"
 	CodeTADigest           = "appraisal.ta.digest"

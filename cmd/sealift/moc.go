@@ -25,6 +25,7 @@ import (
 	"sealift/internal/fault"
 	"sealift/internal/moc"
 	"sealift/internal/moc/mocapi"
+	"sealift/internal/owner"
 	"sealift/internal/store"
 	"sealift/internal/tam"
 )
@@ -200,12 +201,7 @@ func operatorPolicy(f mocFlags, anchors []evidence.Anchor) (*appraisal.Policy, e
 	case len(anchors) == 0:
 		return nil, usageError("", "--agent needs at least one --anchor")
 	}
-	sum, err := sumFile(f.agent)
-	if err != nil {
-		return nil, &exitError{code: exitUsage, err: fmt.Errorf("reading the Agent image: %w", err)}
-	}
-	in := appraisal.NewPolicyInput{Name: "operator", Roots: anchors, AgentDigest: sum,
-		AgentSource: "SHA-256 of " + filepath.Base(f.agent) + " as the operator gave it"}
+	in := appraisal.NewPolicyInput{Name: "operator", Roots: anchors}
 	for _, root := range anchors {
 		hardware := []evidence.Hardware{root.Hardware}
 		if root.Hardware == "" {
@@ -217,6 +213,14 @@ func operatorPolicy(f mocFlags, anchors []evidence.Anchor) (*appraisal.Policy, e
 			}
 		}
 	}
+	launch, err := owner.Launches(f.agent, in.Hardware)
+	if err != nil {
+		return nil, &exitError{code: exitUsage, err: err}
+	}
+	for i := range launch {
+		launch[i].Source = filepath.Base(f.agent) + " as the operator gave it"
+	}
+	in.Launch = launch
 	return appraisal.NewPolicy(in)
 }
 

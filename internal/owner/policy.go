@@ -4,15 +4,12 @@ package owner
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
-	"io"
-	"os"
 
 	"sealift/appraisal"
 	"sealift/evidence"
 	"sealift/internal/fault"
+	"sealift/internal/image"
 	"sealift/internal/moc/mocapi"
 	"sealift/internal/owner/home"
 	"sealift/usecase"
@@ -38,7 +35,7 @@ func (o *Owner) InitPolicy(r PolicyRequest) (*appraisal.Policy, error) {
 	if len(r.Hardware) == 0 {
 		r.Hardware = []usecase.Hardware{usecase.TrustZone}
 	}
-	agents, err := agentDigests(r)
+	agents, err := launches(r)
 	if err != nil {
 		return nil, err
 	}
@@ -50,15 +47,10 @@ func (o *Owner) InitPolicy(r PolicyRequest) (*appraisal.Policy, error) {
 	if err := checkRoots(r); err != nil {
 		return nil, err
 	}
-	p, err := appraisal.NewPolicy(appraisal.NewPolicyInput{Name: r.Name, Hardware: r.Hardware, Roots: r.Roots,
-		AgentDigest: agents[0].Digest, AgentSource: agents[0].Source, Production: r.Production})
+	p, err := appraisal.NewPolicy(appraisal.NewPolicyInput{Name: r.Name, Hardware: r.Hardware, Roots: r.Roots, Launch: agents,
+		Production: r.Production})
 	if err != nil {
 		return nil, fault.Wrap(fault.BadRequest, err)
-	}
-	for _, a := range agents[1:] {
-		ref := &p.ReferenceValues[0]
-		ref.Digests = append(ref.Digests, appraisal.SHA256Digest(a.Digest))
-		ref.Source += "; " + a.Source
 	}
 	data, err := p.Marshal()
 	if err != nil {
@@ -76,29 +68,23 @@ func (o *Owner) InitPolicy(r PolicyRequest) (*appraisal.Policy, error) {
 	return p, err
 }
 
-// accepted is one Agent that a new policy accepts.
-type accepted struct {
-	Digest appraisal.Hex32
-	Source string
-}
-
-func agentDigests(r PolicyRequest) ([]accepted, error) {
-	var list []accepted
+// launches gathers what the new policy accepts as the Agent: images, measured as each architecture does, and digests, which are
+// SHA-256 of an executable and so of the architectures that measure with it.
+func launches(r PolicyRequest) ([]appraisal.Launch, error) {
+	var list []appraisal.Launch
 	for _, path := range r.AgentFiles {
-		f, err := os.Open(path)
+		l, err := Launches(path, r.Hardware)
 		if err != nil {
-			return nil, fault.Wrap(fault.BadRequest, fmt.Errorf("the Agent's binary: %w", err))
+			return nil, fault.Wrap(fault.BadRequest, err)
 		}
-		h := sha256.New()
-		_, err = io.Copy(h, f)
-		f.Close()
-		if err != nil {
-			return nil, fmt.Errorf("reading the Agent's binary: %w", err)
-		}
-		list = append(list, accepted{appraisal.Hex32(h.Sum(nil)), "the file " + path})
+		list = append(list, l...)
 	}
 	for _, d := range r.AgentDigests {
-		list = append(list, accepted{d, "the owner, by digest"})
+		for _, hw := range r.Hardware {
+			if image.Hash(hw)().Size() == len(d) && hw != evidence.CSV {
+				list = append(list, appraisal.Launch{Hardware: hw, Name: image.Measurement(hw), Digest: d[:], Source: "the owner, by digest"})
+			}
+		}
 	}
 	if len(list) == 0 {
 		return nil, fault.New(fault.BadRequest, "the policy would accept no Agent").WithHint("name the sealift-agent binary that you built or checked: --agent FILE")

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package owner
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"sealift/appraisal"
+	"sealift/evidence"
+	"sealift/internal/image"
+)
+
+// Launches measures an Agent image as each of the architectures does. A file that is neither an executable nor an image is
+// taken for the Agent of a process instance.
+func Launches(path string, hardware []evidence.Hardware) ([]appraisal.Launch, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("the Agent's image: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("the Agent's image: %w", err)
+	}
+	img, err := image.Read(f, info.Size())
+	if err != nil && !errors.Is(err, image.ErrMalformed) {
+		return nil, err
+	}
+	var list []appraisal.Launch
+	for _, hw := range hardware {
+		newHash := image.Hash(hw)
+		var sum []byte
+		if img != nil {
+			sum, err = img.Measure(f, newHash)
+		} else {
+			h := newHash()
+			_, err = io.Copy(h, io.NewSectionReader(f, 0, info.Size()))
+			sum = h.Sum(nil)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("measuring the Agent's image: %w", err)
+		}
+		list = append(list, appraisal.Launch{Hardware: hw, Name: image.Measurement(hw), Digest: sum, Source: "the file " + path})
+	}
+	return list, nil
+}
