@@ -5,6 +5,7 @@ package usecase
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -105,6 +106,11 @@ func (p *LoadPlan) Index(name StepName) int {
 		}
 	}
 	return -1
+}
+
+// HasTrigger reports whether any step waits for the trigger.
+func (p *LoadPlan) HasTrigger(trigger string) bool {
+	return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Trigger == trigger })
 }
 
 // WriteText writes the plan for people: the steps, then a table of who sees what.

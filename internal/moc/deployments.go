@@ -90,7 +90,8 @@ func (s *Server) insert(tx *store.Tx, d *store.Deployment, w *wish) error {
 	}
 	config := agentconfig.Config{Version: agentconfig.Version, Deployment: d.ID, Hardware: d.Hardware, Instance: d.Instance,
 		TAMKeys: s.keys.Public(), TAMEncKey: encKey, SigningAlg: s.cfg.AgentSuite,
-		VerifierKeys: s.cfg.TAMVerifiers, RequireTAMAttestation: len(s.cfg.TAMVerifiers) > 0, TAMURI: d.TAMURI, Owners: []agentconfig.Owner{{Key: d.OwnerKey, App: d.App}}}
+		VerifierKeys: s.cfg.TAMVerifiers, RequireTAMAttestation: len(s.cfg.TAMVerifiers) > 0, TAMURI: d.TAMURI, Owners: []agentconfig.Owner{{Key: d.OwnerKey, App: d.App}},
+		TAOnRequest: plan.HasTrigger(usecase.TriggerUARequest)}
 	if err := config.Validate(); err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ const (
 	CodeConfigOwner      = "owner.config.owner"
 	CodeConfigTAM        = "owner.config.tam-keys"
 	CodeConfigPlace      = "owner.config.place"
+	CodeConfigStart      = "owner.config.ta-start"
 )
 
 // configWanted is what the owner knows of a configuration that it did not write.
@@ -31,6 +32,7 @@ type configWanted struct {
 	owner           *cose.Key
 	tam             []*cose.Key
 	cells           []usecase.Cell
+	mode            usecase.Mode
 }
 
 // expectConfig reads the measured configuration and compares what matters to the owner: whose manifests the Agent obeys, whose messages,
@@ -77,8 +79,21 @@ func expectConfig(measured []byte, want configWanted) (appraisal.Expect, *agentc
 		should.Hardware = ""
 	}
 	compare(CodeConfigPlace, "hardware and instance type in the configuration", place, got.String(), "the package", "")
+	if plan, err := usecase.Plan(want.mode, got.Instance, got.Hardware); err == nil { // else the place was refused above
+		should.TAOnRequest = plan.HasTrigger(usecase.TriggerUARequest)
+	}
+	compare(CodeConfigStart, "start of the TA in the configuration", startText(should.TAOnRequest), startText(c.TAOnRequest),
+		"the plan of the package's mode", "")
 	digest := should.Digest()
 	return appraisal.Expect{ConfigDigest: &digest, ConfigSource: "the configuration as this owner expects it", ConfigChecks: findings}, c
+}
+
+// startText says when the Agent starts a TA that comes with its UA.
+func startText(onRequest bool) string {
+	if onRequest {
+		return "when its UA asks for it"
+	}
+	return "with its manifest"
 }
 
 // noOthers is what otherTAMs says of a configuration with one TAM.

@@ -212,7 +212,8 @@ func (o *Owner) judge(s *session, d *deployment, dep *mocapi.Deployment, f *fres
 		return result, nil, nil
 	}
 	expect, config := expectConfig(verified.Config, configWanted{
-		deployment: d.ID, app: d.Package.Name, owner: d.Package.Owner, tam: s.context.TAMKeys, cells: CellsOf(&d.Package)})
+		deployment: d.ID, app: d.Package.Name, owner: d.Package.Owner, tam: s.context.TAMKeys, cells: CellsOf(&d.Package),
+		mode: d.Package.Mode})
 	expect.TAs, expect.OnlyTAs = expectTAs(d, dep, verified), true
 	return appraisal.Appraise(verified, policy, f.input.Now, expect), verified, config
 }
