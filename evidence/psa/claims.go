@@ -52,9 +52,19 @@ type wireComponent struct {
 // decodeClaims reads the payload of a token. Claims with labels that the profile does not have are ignored, as
 // RFC 9711 section 4 says; a label of another profile is not, because then the token's meaning would be in doubt.
 func decodeClaims(payload []byte) (*Token, error) {
-	var raw map[int64]cose.RawMessage
-	if err := cose.Unmarshal(payload, &raw); err != nil {
+	var all map[any]cose.RawMessage
+	if err := cose.Unmarshal(payload, &all); err != nil {
 		return nil, fmt.Errorf("%w: claims: %w", ErrMalformed, err)
+	}
+	raw := make(map[int64]cose.RawMessage, len(all))
+	for k, v := range all {
+		switch label := k.(type) {
+		case int64:
+			raw[label] = v
+		case string: // no profile has one, so it is a claim to ignore
+		default:
+			return nil, fmt.Errorf("%w: claims: a label is neither a number nor text", ErrMalformed)
+		}
 	}
 	profile, err := profileOf(raw)
 	if err != nil {
@@ -176,6 +186,9 @@ func (t *Token) Validate() error {
 	}
 	if len(t.ImplementationID) != 32 {
 		return fmt.Errorf("%w: implementation ID has %d bytes, want 32", ErrMalformed, len(t.ImplementationID))
+	}
+	if t.ClientID == 0 {
+		return fmt.Errorf("%w: client ID is 0, which names no security domain", ErrMalformed)
 	}
 	if _, defined := lifecycleNames[t.Lifecycle.Major()]; !defined {
 		return fmt.Errorf("%w: lifecycle 0x%x is no defined state", ErrMalformed, uint16(t.Lifecycle))

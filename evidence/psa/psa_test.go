@@ -207,6 +207,7 @@ func TestMintRefuses(t *testing.T) {
 		"instance type":  func(k *psa.Token) { k.InstanceID = append([]byte{2}, k.InstanceID[1:]...) },
 		"implementation": func(k *psa.Token) { k.ImplementationID = nil },
 		"lifecycle":      func(k *psa.Token) { k.Lifecycle = 0x7000 },
+		"client":         func(k *psa.Token) { k.ClientID = 0 },
 		"seed":           func(k *psa.Token) { k.BootSeed = k.BootSeed[:7] },
 		"certificate":    func(k *psa.Token) { k.CertReference = "1" },
 		"no components":  func(k *psa.Token) { k.Components = nil },
@@ -283,7 +284,10 @@ func TestParseRefuses(t *testing.T) {
 		{"component without signer", set(2399, []any{map[any]any{2: fill(32)}}), psa.ErrMalformed},
 		{"component without measurement", set(2399, []any{map[any]any{5: fill(32)}}), psa.ErrMalformed},
 		{"boot seed too long", set(268, fill(33)), psa.ErrMalformed},
-		{"a text label", set("x", 1), psa.ErrMalformed},
+		{"client 0", set(2394, 0), psa.ErrMalformed},
+		{"an unknown label", set(4711, 1), nil},
+		{"a text label", set("x", 1), nil},
+		{"a label of another kind", set(true, 1), psa.ErrMalformed},
 	} {
 		m := good()
 		c.change(m)
