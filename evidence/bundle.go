@@ -15,11 +15,12 @@ const (
 	MediaTypePSA    = `application/eat+cwt; eat_profile="tag:psacertified.org,2023:psa#tfm"` // RFC 9783
 	MediaTypePSAOld = "application/psa-attestation-token"                                    // the profiles before RFC 9783
 	mediaTypeX509   = "application/cose-x509; usage=chain"                                   // RFC 9360 section 3
+	mediaTypeOther  = "application/vnd.sealift.collateral+cbor"                              // what is not X.509, or not only
 	mediaTypeClaims = "application/eat-ucs+cbor"                                             // RFC 9782
 	mediaTypeConfig = "application/vnd.sealift.config+cbor"                                  // the measured configuration
 	bundleType      = "tag:sealift.invalid,2026:teep-evidence-v1"                            // __cmwc_t
 	MaxBundle       = 1 << 20                                                                // bytes of a bundle
-	maxCertificates = 8
+	maxCollateral   = 16
 )
 
 // Conceptual message indicators, RFC 9999.
@@ -32,7 +33,7 @@ const (
 type Bundle struct {
 	Hardware     []byte   // what the hardware signed, for example a PSA token
 	HardwareType string   // its media type
-	Collateral   [][]byte // certificates in DER, leaf first, without the anchor
+	Collateral   [][]byte // certificates in DER, leaf first, without the anchor; or what else belongs to this hardware
 	Claims       []byte   // the claims record: [Claims.Marshal]
 	Config       []byte   // the measured configuration itself, so that a Relying Party can read what was measured
 }
@@ -61,7 +62,7 @@ func (b Bundle) Marshal() []byte {
 		Config:   wireRecord{Type: mediaTypeConfig, Value: nonNil(b.Config), Indicator: indEvidence},
 	}
 	if len(b.Collateral) > 0 {
-		w.Collateral = &wireRecord{Type: mediaTypeX509, Value: marshalChain(b.Collateral), Indicator: indEndorsements}
+		w.Collateral = &wireRecord{Type: collateralType(b.Collateral), Value: marshalChain(b.Collateral), Indicator: indEndorsements}
 	}
 	return cose.MustMarshal(w)
 }
@@ -96,6 +97,17 @@ func ParseBundle(data []byte) (*Bundle, error) {
 	return b, nil
 }
 
+// collateralType tells a chain of X.509 certificates, each a DER SEQUENCE, from a list with anything else in it
+// (certificates of Hygon's format, Intel's TCB information), which only the hardware's verifier can read.
+func collateralType(items [][]byte) string {
+	for _, item := range items {
+		if len(item) == 0 || item[0] != 0x30 {
+			return mediaTypeOther
+		}
+	}
+	return mediaTypeX509
+}
+
 // marshalChain encodes COSE_X509 (RFC 9360 section 2): one certificate as a byte string, more as an array.
 func marshalChain(chain [][]byte) []byte {
 	if len(chain) == 1 {
@@ -113,8 +125,8 @@ func parseChain(data []byte) ([][]byte, error) {
 	if err := cose.Unmarshal(data, &chain); err != nil {
 		return nil, fmt.Errorf("%w: bundle: collateral: %w", ErrMalformed, err)
 	}
-	if len(chain) < 2 || len(chain) > maxCertificates {
-		return nil, fmt.Errorf("%w: bundle: collateral: %d certificates, want 1 to %d", ErrMalformed, len(chain), maxCertificates)
+	if len(chain) < 2 || len(chain) > maxCollateral {
+		return nil, fmt.Errorf("%w: bundle: collateral: %d items, want 1 to %d", ErrMalformed, len(chain), maxCollateral)
 	}
 	return chain, nil
 }

@@ -13,7 +13,7 @@ import (
 type HardwareEvidence struct {
 	Data       []byte   // what it signed
 	MediaType  string   // of Data
-	Collateral [][]byte // certificates in DER, leaf first
+	Collateral [][]byte // certificates in DER, leaf first; or what else the hardware's verifier documents
 }
 
 // Collect makes an Agent's Evidence: it completes the claims with the thumbprint of the Agent's key and the digest of

@@ -15,6 +15,7 @@ const (
 	CodeFreshness   = "evidence.freshness"   // the challenge is too old
 	CodeRoot        = "evidence.root"        // no configured anchor vouches for the device
 	CodeCertificate = "evidence.certificate" // a certificate is expired or unfit
+	CodeRevoked     = "evidence.revoked"     // a certificate is on a revocation list
 	CodeSignature   = "evidence.signature"   // the hardware's signature does not verify
 	CodeNonce       = "evidence.nonce"       // Evidence for another challenge: a replay
 	CodeAgentKey    = "evidence.agent-key"   // Evidence for another Agent's key

@@ -108,13 +108,16 @@ type Token struct {
 	Realm    Realm
 }
 
+// realmToken is the source of a realm's measurements.
+const realmToken = "realm token"
+
 // Measurements returns the realm's measurements ("RIM", "REM0" to "REM3"), its personalization value ("RPV"), and the
 // platform's firmware components by their type.
 func (t *Token) Measurements() []evidence.Measurement {
-	const realm = "realm token"
-	out := []evidence.Measurement{{Name: "RIM", Value: t.Realm.Initial, Source: realm}, {Name: "RPV", Value: t.Realm.Personalization, Source: realm}}
+	out := []evidence.Measurement{{Name: "RIM", Value: t.Realm.Initial, Source: realmToken},
+		{Name: "RPV", Value: t.Realm.Personalization, Source: realmToken}}
 	for i, v := range t.Realm.Extensible {
-		out = append(out, evidence.Measurement{Name: fmt.Sprintf("REM%d", i), Value: v, Source: realm})
+		out = append(out, evidence.Measurement{Name: fmt.Sprintf("REM%d", i), Value: v, Source: realmToken})
 	}
 	for i, c := range t.Platform.Components {
 		name := c.Type

@@ -3,12 +3,14 @@
 package csv
 
 import (
+	"crypto/sha256"
 	"encoding/asn1"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math/big"
+	"slices"
 
 	"github.com/emmansun/gmsm/sm2"
 
@@ -17,6 +19,9 @@ import (
 
 // ErrPKI reports a saved PKI that cannot be used.
 var ErrPKI = errors.New("csv: saved emulated PKI")
+
+// maxSerial is the longest serial number of a chip, in bytes.
+const maxSerial = 64
 
 // PKI is an emulated Hygon: root key and signing key with their certificates. The user ids, by which signatures are made,
 // carry the word EMULATED.
@@ -134,6 +139,37 @@ func (p *PKI) NewDevice(rand io.Reader, serial string) (*Device, error) {
 	return &Device{Serial: serial, Chain: [][]byte{p.HSK, cekCert}, pek: pek, cert: pekCert}, nil
 }
 
+// Marshal returns certificates and private key, to be kept where only their owner can read them.
+func (d *Device) Marshal() []byte {
+	out := slices.Concat(d.Chain[0], d.Chain[1], d.cert, d.pek.D.FillBytes(make([]byte, sm2Size)))
+	return append(out, d.Serial...)
+}
+
+// ParseDevice reads what [Device.Marshal] wrote.
+func ParseDevice(data []byte) (*Device, error) {
+	const certs = RootSize + 2*CEKSize
+	if len(data) < certs+sm2Size || len(data) > certs+sm2Size+maxSerial {
+		return nil, fmt.Errorf("%w: device of %d bytes", ErrPKI, len(data))
+	}
+	pek, err := sm2.NewPrivateKey(data[certs : certs+sm2Size])
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPKI, err)
+	}
+	d := &Device{Chain: [][]byte{data[:RootSize], data[RootSize : RootSize+CEKSize]}, cert: data[RootSize+CEKSize : certs], pek: pek,
+		Serial: string(data[certs+sm2Size:])}
+	cert, err := parseCSV(d.cert, usagePEK)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPKI, err)
+	}
+	if !pek.PublicKey.Equal(cert.key) {
+		return nil, fmt.Errorf("%w: keys and certificates do not belong together", ErrPKI)
+	}
+	return d, nil
+}
+
+// Chip is the identity of the chip; see [Verified.Chip].
+func (d *Device) Chip() [32]byte { return sha256.Sum256(d.Chain[1]) }
+
 func issueCSV(rand io.Reader, w wireCSV, by usage, key *sm2.PrivateKey, uid []byte) ([]byte, error) {
 	w.Alg = algSM2Sign
 	signature, err := sign(rand, key, uid, encode(&w)[:csvSigned])
@@ -147,7 +183,7 @@ func issueCSV(rand io.Reader, w wireCSV, by usage, key *sm2.PrivateKey, uid []by
 // Mint signs a report as the secure processor does: version 1 bare, version 2 in its wrapper. The serial number is the
 // device's; register 0 of version 2 is Measure.
 func (d *Device) Mint(rand io.Reader, r Report) ([]byte, error) {
-	if len(d.Serial) > 64 || r.Version != 1 && r.Version != 2 {
+	if len(d.Serial) > maxSerial || r.Version != 1 && r.Version != 2 {
 		return nil, fmt.Errorf("%w: version %d, serial number %q", ErrMalformed, r.Version, d.Serial)
 	}
 	m := &Message{report: r}

@@ -17,6 +17,7 @@ import (
 	"io"
 	"math/big"
 	"slices"
+	"sync"
 	"time"
 
 	"sealift/evidence"
@@ -38,36 +39,48 @@ type PKI struct {
 	ark, ask, asvk *rsa.PrivateKey
 }
 
-// NewPKI makes a PKI. Its three RSA-4096 keys take seconds: make one and keep it ([PKI.Marshal]).
-func NewPKI(rand io.Reader, p Product, now time.Time) (*PKI, error) {
-	return newPKI(rand, p, now, rootBits)
+// NewPKI makes a PKI that issues keys of these kinds; without any, of both. Its RSA-4096 keys take seconds: make one and
+// keep it ([PKI.Marshal]).
+func NewPKI(rand io.Reader, p Product, now time.Time, kinds ...Signer) (*PKI, error) {
+	return newPKI(rand, p, now, rootBits, kinds...)
 }
 
-func newPKI(rand io.Reader, p Product, now time.Time, bits int) (*PKI, error) {
+func newPKI(rand io.Reader, p Product, now time.Time, bits int, kinds ...Signer) (*PKI, error) {
 	pki := &PKI{Root: &Root{Product: p}}
-	for _, key := range []**rsa.PrivateKey{&pki.ark, &pki.ask, &pki.asvk} {
-		k, err := rsa.GenerateKey(rand, bits)
-		if err != nil {
-			return nil, fmt.Errorf("make an emulated root: %w", err)
-		}
-		*key = k
+	slots := []**rsa.PrivateKey{&pki.ark}
+	if len(kinds) == 0 || slices.Contains(kinds, VCEK) {
+		slots = append(slots, &pki.ask)
 	}
+	if len(kinds) == 0 || slices.Contains(kinds, VLEK) {
+		slots = append(slots, &pki.asvk)
+	}
+	err := makeKeys(rand, bits, slots)
 	ark := caTemplate("ARK-"+string(p), "vcek", p, 1, now)
-	var err error
-	issue := func(template, parent *x509.Certificate, pub *rsa.PublicKey) *x509.Certificate {
+	issue := func(template, parent *x509.Certificate, key *rsa.PrivateKey) *x509.Certificate {
 		var c *x509.Certificate
-		if err == nil {
-			c, err = createCertificate(rand, template, parent, pub, pki.ark)
+		if err == nil && key != nil {
+			c, err = createCertificate(rand, template, parent, &key.PublicKey, pki.ark)
 		}
 		return c
 	}
-	pki.Root.ARK = issue(ark, ark, &pki.ark.PublicKey)
-	pki.Root.ASK = issue(caTemplate("SEV-"+string(p), "vcek", p, 2, now), pki.Root.ARK, &pki.ask.PublicKey)
-	pki.Root.ASVK = issue(caTemplate("SEV-VLEK-"+string(p), "vlek", p, 3, now), pki.Root.ARK, &pki.asvk.PublicKey)
+	pki.Root.ARK = issue(ark, ark, pki.ark)
+	pki.Root.ASK = issue(caTemplate("SEV-"+string(p), "vcek", p, 2, now), pki.Root.ARK, pki.ask)
+	pki.Root.ASVK = issue(caTemplate("SEV-VLEK-"+string(p), "vlek", p, 3, now), pki.Root.ARK, pki.asvk)
 	if err != nil {
 		return nil, fmt.Errorf("make an emulated root: %w", err)
 	}
 	return pki, nil
+}
+
+// makeKeys makes the keys side by side.
+func makeKeys(rand io.Reader, bits int, slots []**rsa.PrivateKey) error {
+	errs := make([]error, len(slots))
+	var all sync.WaitGroup
+	for i, slot := range slots {
+		all.Go(func() { *slot, errs[i] = rsa.GenerateKey(rand, bits) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 func name(cn string) pkix.Name {
@@ -123,6 +136,9 @@ func (p *PKI) NewDevice(rand io.Reader, s DeviceSpec) (*Device, error) {
 	issuer, issuerKey := p.Root.ASK, p.ask
 	if s.Signer == VLEK {
 		issuer, issuerKey = p.Root.ASVK, p.asvk
+	}
+	if issuer == nil {
+		return nil, fmt.Errorf("make a %v: %w: this PKI issues none", s.Signer, ErrPKI)
 	}
 	if s.NotBefore.IsZero() {
 		s.NotBefore = issuer.NotBefore
@@ -208,9 +224,14 @@ func (d *Device) Mint(rand io.Reader, r *Report) ([]byte, error) {
 func (p *PKI) Marshal() ([]byte, error) {
 	var out []byte
 	for _, c := range []*x509.Certificate{p.Root.ARK, p.Root.ASK, p.Root.ASVK} {
-		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+		if c != nil {
+			out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+		}
 	}
 	for _, k := range []*rsa.PrivateKey{p.ark, p.ask, p.asvk} {
+		if k == nil {
+			continue
+		}
 		der, err := x509.MarshalPKCS8PrivateKey(k)
 		if err != nil {
 			return nil, fmt.Errorf("save an emulated PKI: %w", err)
@@ -223,8 +244,7 @@ func (p *PKI) Marshal() ([]byte, error) {
 // ParsePKI reads what [PKI.Marshal] wrote.
 func ParsePKI(data []byte) (*PKI, error) {
 	var certs []byte
-	p := &PKI{}
-	slots := []**rsa.PrivateKey{&p.ark, &p.ask, &p.asvk}
+	var keys []*rsa.PrivateKey
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type == "CERTIFICATE" {
 			certs = append(certs, pem.EncodeToMemory(block)...)
@@ -232,19 +252,69 @@ func ParsePKI(data []byte) (*PKI, error) {
 		}
 		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 		k, ok := key.(*rsa.PrivateKey)
-		if err != nil || !ok || len(slots) == 0 {
+		if err != nil || !ok {
 			return nil, fmt.Errorf("%w: private key: %v", ErrPKI, err)
 		}
-		*slots[0], slots = k, slots[1:]
+		keys = append(keys, k)
 	}
 	root, err := ParseRoot(certs)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrPKI, err)
 	}
-	p.Root = root
-	if len(slots) > 0 || root.ASK == nil || root.ASVK == nil || !root.Emulated() || !p.ark.PublicKey.Equal(root.ARK.PublicKey) ||
-		!p.ask.PublicKey.Equal(root.ASK.PublicKey) || !p.asvk.PublicKey.Equal(root.ASVK.PublicKey) {
+	p := &PKI{Root: root}
+	if !root.Emulated() || !p.take(keys) {
 		return nil, fmt.Errorf("%w: keys and certificates do not belong together", ErrPKI)
 	}
 	return p, nil
+}
+
+// take gives each certificate its key, in their order; false if one does not fit.
+func (p *PKI) take(keys []*rsa.PrivateKey) bool {
+	for _, slot := range []struct {
+		cert *x509.Certificate
+		key  **rsa.PrivateKey
+	}{{p.Root.ARK, &p.ark}, {p.Root.ASK, &p.ask}, {p.Root.ASVK, &p.asvk}} {
+		if slot.cert == nil {
+			continue
+		}
+		if len(keys) == 0 || !keys[0].PublicKey.Equal(slot.cert.PublicKey) {
+			return false
+		}
+		*slot.key, keys = keys[0], keys[1:]
+	}
+	return len(keys) == 0
+}
+
+// Marshal returns the key and its certificate in PEM, to be kept where only their owner can read them.
+func (d *Device) Marshal() ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(d.key)
+	if err != nil {
+		return nil, fmt.Errorf("save an emulated %v: %w", d.Signer, err)
+	}
+	return append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: d.Cert}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})...), nil
+}
+
+// ParseDevice reads what [Device.Marshal] wrote.
+func ParseDevice(data []byte) (*Device, error) {
+	cert, rest := pem.Decode(data)
+	if cert == nil {
+		return nil, fmt.Errorf("%w: no certificate", ErrPKI)
+	}
+	e, err := parseEndorsement(cert.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPKI, err)
+	}
+	block, _ := pem.Decode(rest)
+	if block == nil {
+		return nil, fmt.Errorf("%w: no private key", ErrPKI)
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	key, ok := parsed.(*ecdsa.PrivateKey)
+	if err != nil || !ok || !key.PublicKey.Equal(e.cert.PublicKey) {
+		return nil, fmt.Errorf("%w: key and certificate do not belong together", ErrPKI)
+	}
+	d := &Device{Product: e.product, Signer: e.signer, TCB: e.tcb, Cert: cert.Bytes, key: key}
+	copy(d.Chip[:], e.hwid)
+	return d, nil
 }

@@ -20,6 +20,8 @@ type Root struct {
 	ARK     *x509.Certificate // self-signed
 	ASK     *x509.Certificate // issues VCEKs; nil where none is trusted
 	ASVK    *x509.Certificate // issues VLEKs; nil where none is trusted
+
+	anchor evidence.Anchor // what it was made of, where [Hardware] made it
 }
 
 // Emulated reports whether the root is an emulator's, which its subject says.

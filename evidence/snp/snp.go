@@ -27,6 +27,7 @@ var (
 	ErrCertificate = errors.New("snp: endorsement key certificate")
 	ErrNoRoot      = errors.New("snp: no trusted root")
 	ErrChain       = errors.New("snp: certificate chain does not lead to a trusted root")
+	ErrValidity    = errors.New("snp: certificate is out of its time")
 	ErrSignature   = errors.New("snp: signature of the report does not verify")
 	ErrMismatch    = errors.New("snp: certificate is not for this report")
 )

@@ -154,7 +154,7 @@ func (e *endorsement) verifyChain(root *Root, now time.Time) (*chain, error) {
 	c := &chain{endorsement: e, root: root, notBefore: e.cert.NotBefore, notAfter: e.cert.NotAfter}
 	for _, cert := range []*x509.Certificate{e.cert, issuer, root.ARK} {
 		if now.Before(cert.NotBefore) || now.After(cert.NotAfter) {
-			return nil, fmt.Errorf("%w: %q is valid from %s to %s, not at %s", ErrChain, cert.Subject.CommonName,
+			return nil, fmt.Errorf("%w: %w: %q is valid from %s to %s, not at %s", ErrChain, ErrValidity, cert.Subject.CommonName,
 				day(cert.NotBefore), day(cert.NotAfter), now.UTC().Format(time.RFC3339))
 		}
 		if cert.NotBefore.After(c.notBefore) {
@@ -209,29 +209,8 @@ func checkSignature(report []byte, cert *x509.Certificate) error {
 // matches checks that the certificate is for this report: kind of key, product, firmware level, chip.
 func (e *endorsement) matches(r *Report) error {
 	var all []error
-	differ := func(field string, want, got any) {
-		all = append(all, fmt.Errorf("%w: %s is %v, the certificate is for %v", ErrMismatch, field, got, want))
-	}
-	if r.Signer != e.signer {
-		differ("SIGNING_KEY", e.signer, r.Signer)
-	}
-	product, known := r.product()
-	if r.Version >= versionWithCPU && (!known || product != e.product) {
-		differ("CPUID_FAM_ID and CPUID_MOD_ID", e.product, fmt.Sprintf("0x%x, 0x%x", r.Family, r.Model))
-	}
-	tcb, reserved := r.ReportedTCB.decode(e.product)
-	if tcb != e.tcb || reserved {
-		differ("REPORTED_TCB", e.tcb, tcb)
-	}
-	if e.signer == VCEK && !r.MaskChipKey {
-		want := make([]byte, len(r.ChipID))
-		copy(want, e.hwid)
-		if !bytes.Equal(want, r.ChipID[:]) {
-			differ("CHIP_ID", fmt.Sprintf("%x", e.hwid), fmt.Sprintf("%x", r.ChipID))
-		}
-	}
-	if r.MaskChipKey && r.ChipID != [64]byte{} {
-		all = append(all, fmt.Errorf("%w: CHIP_ID is masked and yet not zero", ErrMismatch))
+	for _, d := range e.differences(r) {
+		all = append(all, d)
 	}
 	return errors.Join(all...)
 }

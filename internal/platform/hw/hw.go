@@ -57,7 +57,7 @@ type Evidence struct {
 	Token []byte
 	// MediaType says what the token is, parameters included.
 	MediaType string
-	// Chain are DER certificates, the leaf first, up to the vendor's root.
+	// Chain is the collateral: DER certificates, the leaf first, up to the vendor's root; or what else belongs to it.
 	Chain [][]byte
 }
 
