@@ -1,0 +1,485 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package attester
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emmansun/gmsm/sm3"
+	"golang.org/x/sys/unix"
+
+	"sealift/evidence/cca"
+	"sealift/evidence/csv"
+	"sealift/evidence/optee"
+	"sealift/evidence/tsm"
+)
+
+var binding = [64]byte(bytes.Repeat([]byte("binding!"), 8))
+
+// nothing is a machine without any TEE.
+func nothing(t *testing.T) Machine {
+	return Machine{Root: t.TempDir(), Rand: rand.Reader, Open: func(string) (Device, error) { return nil, fs.ErrNotExist }}
+}
+
+// TestNothing guards that a machine without a TEE says so line by line, and that Open names all of it.
+func TestNothing(t *testing.T) {
+	m := nothing(t)
+	_, _, err := Open(t.Context(), m)
+	if !errors.Is(err, ErrAbsent) {
+		t.Fatal(err)
+	}
+	for _, p := range ProbeAll(t.Context(), m) {
+		if p.Found || p.Usable || p.Why == "" || !strings.Contains(err.Error(), p.Name) {
+			t.Errorf("%+v", p)
+		}
+	}
+	for _, a := range All(m) {
+		if _, err := a.Evidence(t.Context(), binding, [32]byte{}); !errors.Is(err, ErrAbsent) {
+			t.Errorf("%s: %v", a.Name(), err)
+		}
+	}
+}
+
+// TestNotAllowed guards that a device that is there and closed to this user is told from one that is not there.
+func TestNotAllowed(t *testing.T) {
+	m := nothing(t)
+	m.Open = func(string) (Device, error) { return nil, &fs.PathError{Op: "open", Err: unix.EACCES} }
+	for _, a := range []Attester{&csvGuest{m}, &opteePTA{m}} {
+		if p := a.Probe(t.Context()); !p.Found || p.Usable || !strings.Contains(p.Why, "may not open") {
+			t.Errorf("%+v", p)
+		}
+	}
+}
+
+// kernelTSM is configfs as Linux serves it: a folder appears with its files, each write raises the generation, and the
+// driver is asked when the result is read.
+type kernelTSM struct {
+	provider string
+	quote    func(inblob []byte) ([]byte, error)
+	aux      []byte
+	entries  map[string]*tsmEntry
+	meddle   bool // somebody else writes to the entry between two reads
+	made     int
+}
+
+type tsmEntry struct {
+	inblob     []byte
+	generation int
+}
+
+func (k *kernelTSM) MkdirTemp(dir, _ string) (string, error) {
+	k.made++
+	path := fmt.Sprintf("%s/entry%d", dir, k.made)
+	k.entries[path] = &tsmEntry{}
+	return path, nil
+}
+
+func (k *kernelTSM) entry(name string) (*tsmEntry, string, error) {
+	e := k.entries[filepath.Dir(name)]
+	if e == nil {
+		return nil, "", &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return e, filepath.Base(name), nil
+}
+
+func (k *kernelTSM) ReadFile(name string) ([]byte, error) {
+	e, file, err := k.entry(name)
+	if err != nil {
+		return nil, err
+	}
+	switch file {
+	case "generation":
+		return fmt.Appendf(nil, "%d\n", e.generation), nil
+	case "provider":
+		return []byte(k.provider + "\n"), nil
+	case "outblob":
+		if k.meddle {
+			e.generation++
+		}
+		return k.quote(e.inblob)
+	case "auxblob":
+		if k.aux != nil {
+			return k.aux, nil
+		}
+	}
+	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+}
+
+func (k *kernelTSM) ReadDir(string) ([]os.DirEntry, error) { return nil, errors.New("not asked for") }
+
+func (k *kernelTSM) WriteFile(name string, contents []byte) error {
+	e, file, err := k.entry(name)
+	if err != nil {
+		return err
+	}
+	if file != "inblob" || len(contents) != 64 {
+		return unix.EINVAL
+	}
+	e.inblob = bytes.Clone(contents)
+	e.generation++
+	return nil
+}
+
+func (k *kernelTSM) RemoveAll(path string) error {
+	delete(k.entries, path)
+	return nil
+}
+
+func newTSM(provider string, quote func([]byte) ([]byte, error)) *kernelTSM {
+	return &kernelTSM{provider: provider, quote: quote, entries: map[string]*tsmEntry{}}
+}
+
+// TestTSM guards the way through the kernel's reports: CCA tokens bare and verifiable, the others in their wrapper with the
+// host's certificates, and no entry left behind.
+func TestTSM(t *testing.T) {
+	now := time.Now()
+	pki, err := cca.NewPKI(rand.Reader, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cpak, chain, err := pki.IssueCPAK(rand.Reader, now.Add(-time.Hour), now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := newTSM(tsm.ProviderCCA, func(b []byte) ([]byte, error) { return mintCCA(t, cpak, b) })
+	m := nothing(t)
+	m.TSM = k
+	a, p, err := Open(t.Context(), m)
+	if err != nil || p.Hardware != "cca" || a.Name() != "configfs-tsm" {
+		t.Fatal(p, err)
+	}
+	e, err := a.Evidence(t.Context(), binding, [32]byte{})
+	if err != nil || e.MediaType != MediaTypeCCA {
+		t.Fatal(e.MediaType, err)
+	}
+	v, err := cca.Verify(e.Token, chain, now, pki.Anchor())
+	if err != nil || !bytes.Equal(v.Token.Realm.Challenge, binding[:]) {
+		t.Error(err)
+	}
+	k.provider, k.aux = tsm.ProviderSNP, []byte("certificates")
+	if e, err = a.Evidence(t.Context(), binding, [32]byte{}); err != nil || e.MediaType != tsm.MediaType {
+		t.Fatal(e.MediaType, err)
+	}
+	r, err := tsm.Parse(e.Token)
+	if err != nil || r.Provider != tsm.ProviderSNP || string(r.AuxBlob) != "certificates" {
+		t.Errorf("%+v %v", r, err)
+	}
+	if len(k.entries) != 0 {
+		t.Errorf("%d entries are left in the kernel", len(k.entries))
+	}
+}
+
+func mintCCA(t *testing.T, cpak *ecdsa.PrivateKey, b []byte) ([]byte, error) {
+	rak, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	id, err := cca.InstanceID(&cpak.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	word := make([]byte, 32)
+	return cca.Mint(rand.Reader, cpak, rak, cca.Token{Wrapper: cca.WrapperCCA,
+		Platform: cca.Platform{Profile: cca.ProfilePlatform, ImplementationID: word, InstanceID: id[:], Config: []byte{1},
+			Lifecycle: 0x3000, HashAlg: "sha-256", Components: []cca.Component{{Type: "RMM", Value: word, SignerID: word}}},
+		Realm: cca.Realm{Profile: cca.ProfileRealm, Challenge: b, Personalization: make([]byte, 64), Initial: word,
+			Extensible: [4][]byte{word, word, word, word}, HashAlg: "sha-256", PublicKeyHash: "sha-256"}})
+}
+
+// TestTSMTrouble guards what is said when the kernel, or somebody else on the machine, does something else.
+func TestTSMTrouble(t *testing.T) {
+	quote := func(b []byte) ([]byte, error) { return b, nil }
+	m := nothing(t)
+	meddled := newTSM(tsm.ProviderTDX, quote)
+	meddled.meddle = true
+	busy := newTSM(tsm.ProviderTDX, func([]byte) ([]byte, error) { return nil, unix.EBUSY })
+	for name, k := range map[string]*kernelTSM{"meddled with": meddled, "busy": busy, "unknown": newTSM("vax_guest", quote)} {
+		m.TSM = k
+		if _, err := (&tsmAttester{m}).Evidence(t.Context(), binding, [32]byte{}); !errors.Is(err, ErrDevice) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if len(k.entries) != 0 {
+			t.Errorf("%s: an entry is left in the kernel", name)
+		}
+	}
+	m.TSM = newTSM("vax_guest", quote)
+	if p := (&tsmAttester{m}).Probe(t.Context()); !p.Found || p.Usable || !strings.Contains(p.Why, "vax_guest") {
+		t.Errorf("%+v", p)
+	}
+}
+
+// enclave is a file tree as Gramine shows it. The quote is made when it is read, over what was written before: a named pipe
+// whose other end the test serves.
+func enclave(t *testing.T, kind string, quote func(reportData []byte) []byte) Machine {
+	t.Helper()
+	m := nothing(t)
+	dir := filepath.Join(m.Root, graminePath)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{"attestation_type": kind + "\n", "user_report_data": strings.Repeat("\x00", 64)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pipe := filepath.Join(dir, "quote")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		f, err := os.OpenFile(pipe, os.O_WRONLY, 0)
+		if err != nil {
+			return
+		}
+		defer f.Close()
+		data, _ := os.ReadFile(filepath.Join(dir, "user_report_data"))
+		_, _ = f.Write(quote(data))
+	}()
+	t.Cleanup(func() { // lets a goroutine go that nobody read from
+		if f, err := os.OpenFile(pipe, os.O_RDONLY|unix.O_NONBLOCK, 0); err == nil {
+			f.Close()
+		}
+	})
+	return m
+}
+
+// TestGramine guards the pseudo files of an enclave.
+func TestGramine(t *testing.T) {
+	m := enclave(t, "dcap", func(b []byte) []byte { return append([]byte("quote over "), b...) })
+	a, p, err := Open(t.Context(), m)
+	if err != nil || p.Hardware != "sgx" {
+		t.Fatal(p, err)
+	}
+	e, err := a.Evidence(t.Context(), binding, [32]byte{})
+	if err != nil || e.MediaType != MediaTypeSGX || !bytes.HasSuffix(e.Token, binding[:]) {
+		t.Errorf("%q %v", e.Token, err)
+	}
+	m = enclave(t, "dcap", func([]byte) []byte { return []byte("a quote over something else") })
+	if _, err := (&gramine{m: m}).Evidence(t.Context(), binding, [32]byte{}); !errors.Is(err, ErrDevice) {
+		t.Error(err)
+	}
+	for _, kind := range []string{"none", "epid"} {
+		m = enclave(t, kind, func([]byte) []byte { return nil })
+		if p := (&gramine{m: m}).Probe(t.Context()); !p.Found || p.Usable {
+			t.Errorf("%+v", p)
+		}
+	}
+}
+
+// hygon is the guest driver of a CSV guest.
+type hygon struct {
+	t       *testing.T
+	dev     *csv.Device
+	version int
+	silent  bool
+}
+
+func (h *hygon) Close() error { return nil }
+
+func (h *hygon) Ioctl(request uint, arg, page []byte) (int, error) {
+	if request != 0xc0104401 || len(arg) != 16 || binary.NativeEndian.Uint32(arg[8:]) != 4096 || len(page) != 4096 {
+		return 0, unix.EINVAL
+	}
+	if sum := sm3.Sum(page[:80]); !bytes.Equal(sum[:], page[80:112]) {
+		return 0, unix.EIO
+	}
+	if h.silent {
+		return 0, nil
+	}
+	r := csv.Report{Version: h.version, ReportData: [64]byte(page[:64]), MNonce: [16]byte(page[64:80]), ANonce: 0x1234567}
+	report, err := h.dev.Mint(rand.Reader, r)
+	if err != nil {
+		h.t.Error(err)
+		return 0, unix.EIO
+	}
+	if h.version == 2 {
+		report = report[20:] // the vendor's tools make the wrapper, not the driver
+	}
+	clear(page)
+	copy(page, report)
+	return 0, nil
+}
+
+// TestCSV guards the request that the driver gets, and that reports of both versions verify.
+func TestCSV(t *testing.T) {
+	pki, err := csv.NewPKI(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev, err := pki.NewDevice(rand.Reader, "TEST0001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &hygon{t: t, dev: dev, version: 1}
+	m := nothing(t)
+	m.Open = func(path string) (Device, error) {
+		if strings.HasSuffix(path, "dev/csv-guest") {
+			return h, nil
+		}
+		return nil, fs.ErrNotExist
+	}
+	a, p, err := Open(t.Context(), m)
+	if err != nil || p.Hardware != "csv" {
+		t.Fatal(p, err)
+	}
+	for version := 1; version <= 2; version++ {
+		h.version = version
+		e, err := a.Evidence(t.Context(), binding, [32]byte{})
+		if err != nil || e.MediaType != MediaTypeCSV {
+			t.Fatal(e.MediaType, err)
+		}
+		v, err := csv.Verify(e.Token, dev.Chain, time.Now(), pki.Root)
+		if err != nil || v.Report.Version != version || v.Report.ReportData != binding {
+			t.Errorf("version %d: %v", version, err)
+		}
+	}
+	h.silent = true
+	if _, err := a.Evidence(t.Context(), binding, [32]byte{}); !errors.Is(err, ErrDevice) {
+		t.Error(err)
+	}
+}
+
+// opTEE is the TEE driver with OP-TEE behind it. Memory is shared by a memory file, as the driver shares it.
+type opTEE struct {
+	t      *testing.T
+	dev    *optee.Device
+	shm    *os.File
+	impl   uint32
+	refuse uint32 // code with which sessions are refused
+	calls  []uint32
+	open   int
+}
+
+func (o *opTEE) Close() error { return nil }
+
+func (o *opTEE) Ioctl(request uint, arg, buf []byte) (int, error) {
+	switch request {
+	case 0x800ca400:
+		binary.NativeEndian.PutUint32(arg, o.impl)
+	case 0xc010a401:
+		fd, err := unix.MemfdCreate("shm", 0)
+		if err != nil || unix.Ftruncate(fd, int64(binary.NativeEndian.Uint64(arg))) != nil {
+			return 0, unix.ENOMEM
+		}
+		own, _ := unix.Dup(fd)
+		o.shm = os.NewFile(uintptr(own), "shm")
+		binary.NativeEndian.PutUint32(arg[12:], 7)
+		return fd, nil
+	case 0x8010a402:
+		if !bytes.Equal(buf[:16], opteeUUID) {
+			return 0, unix.EINVAL
+		}
+		o.open++
+		binary.NativeEndian.PutUint32(buf[40:], 99)
+		binary.NativeEndian.PutUint32(buf[44:], o.refuse)
+	case 0x8010a403:
+		if binary.NativeEndian.Uint32(buf[4:]) != 99 {
+			return 0, unix.EINVAL
+		}
+		binary.NativeEndian.PutUint32(buf[12:], o.invoke(binary.NativeEndian.Uint32(buf), buf[24:]))
+	case 0x8004a405:
+		o.open--
+	default:
+		return 0, unix.ENOTTY
+	}
+	return 0, nil
+}
+
+// put writes an output parameter.
+func (o *opTEE) put(param, data []byte) {
+	if binary.NativeEndian.Uint64(param) != 6 || binary.NativeEndian.Uint64(param[24:]) != 7 {
+		o.t.Error("a parameter that is no output of the shared memory")
+	}
+	if _, err := o.shm.WriteAt(data, int64(binary.NativeEndian.Uint64(param[8:]))); err != nil {
+		o.t.Error(err)
+	}
+	binary.NativeEndian.PutUint64(param[16:], uint64(len(data)))
+}
+
+func (o *opTEE) invoke(command uint32, params []byte) (code uint32) {
+	o.calls = append(o.calls, command)
+	switch command {
+	case 0:
+		key := o.dev.Key().Public
+		o.put(params, []byte{byte(key.E >> 24), byte(key.E >> 16), byte(key.E >> 8), byte(key.E)})
+		o.put(params[32:], key.N.Bytes())
+		binary.NativeEndian.PutUint64(params[64+8:], 0x70414930)
+	case 3:
+		nonce := make([]byte, binary.NativeEndian.Uint64(params[16:]))
+		if _, err := o.shm.ReadAt(nonce, int64(binary.NativeEndian.Uint64(params[8:]))); err != nil {
+			o.t.Error(err)
+		}
+		out, err := o.dev.Invoke(rand.Reader, optee.TEEMemory, nonce, sha256.Sum256([]byte("the core")))
+		if err != nil {
+			o.t.Error(err)
+		}
+		o.put(params[32:], append(out.Digest[:], out.Signature...))
+	default:
+		return 0xffff0006
+	}
+	return 0
+}
+
+// TestOPTEE guards the ioctls to the attestation PTA: the output verifies with the device's key, and no verifier takes it for
+// the Evidence of an Agent.
+func TestOPTEE(t *testing.T) {
+	dev, err := optee.NewDevice(rand.Reader, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &opTEE{t: t, dev: dev, impl: 1}
+	m := nothing(t)
+	m.Open = func(path string) (Device, error) {
+		if strings.HasSuffix(path, "dev/tee0") {
+			return o, nil
+		}
+		return nil, fs.ErrNotExist
+	}
+	a, p, err := Open(t.Context(), m)
+	if err != nil || p.Hardware != "trustzone" {
+		t.Fatal(p, err)
+	}
+	config := sha256.Sum256([]byte("config"))
+	e, err := a.Evidence(context.Background(), binding, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := optee.Parse(e.Token)
+	if err != nil || r.Key != dev.Key().Fingerprint() || r.Binding != binding {
+		t.Fatal(r, err)
+	}
+	nonce := optee.Nonce(optee.TEEMemory, binding, config)
+	if err := r.Outputs[0].Verify(dev.Key(), nonce[:]); err != nil {
+		t.Error(err)
+	}
+	if _, err := optee.Verify(e.Token, dev.Key()); !errors.Is(err, optee.ErrUnbound) {
+		t.Errorf("what the normal world can ask for passes for an Agent's Evidence: %v", err)
+	}
+	if o.open != 0 {
+		t.Errorf("%d sessions are left open", o.open)
+	}
+	o.refuse = 0xffff0008
+	if p := a.Probe(t.Context()); !p.Found || p.Usable || !strings.Contains(p.Why, "CFG_ATTESTATION_PTA") {
+		t.Errorf("%+v", p)
+	}
+	o.impl = 2
+	if p := a.Probe(t.Context()); p.Usable || !strings.Contains(p.Why, "implementation 2") {
+		t.Errorf("%+v", p)
+	}
+}
