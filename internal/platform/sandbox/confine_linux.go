@@ -56,7 +56,7 @@ const (
 // Probe tells.
 func enterLandlock(s setup) error {
 	domain := landlock.V7.BestEffort()
-	if s.Profile == ProfileAgent {
+	if s.Profile != ProfileTA {
 		if err := domain.RestrictNet(); err != nil {
 			return err
 		}

@@ -76,7 +76,9 @@ var machines = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AA
 
 // CheckProgram says why a program cannot run in a sandbox: it has to be a static executable for this machine, because there
 // is no dynamic linker, no interpreter and no library inside.
-func CheckProgram(r io.ReaderAt) error {
+func CheckProgram(r io.ReaderAt) error { return checkProgram(r, false) }
+
+func checkProgram(r io.ReaderAt, dynamic bool) error {
 	var magic [4]byte
 	if _, err := r.ReadAt(magic[:], 0); err != nil || !bytes.Equal(magic[:], []byte(elf.ELFMAG)) {
 		return fmt.Errorf("%w: it is not an ELF executable", ErrProgram)
@@ -92,7 +94,7 @@ func CheckProgram(r io.ReaderAt) error {
 		return fmt.Errorf("%w: it is an ELF file of type %s, not an executable", ErrProgram, f.Type)
 	}
 	for _, p := range f.Progs {
-		if p.Type == elf.PT_INTERP {
+		if p.Type == elf.PT_INTERP && !dynamic {
 			return fmt.Errorf("%w: it is dynamically linked; build it static (Go: CGO_ENABLED=0, C: -static)", ErrProgram)
 		}
 	}

@@ -33,6 +33,7 @@ type mount struct {
 	fd     int // detached mount, or -1 for a tmpfs
 	dir    bool
 	bytes  uint64
+	exec   bool
 }
 
 // openMounts takes a detached copy of every source, while the old root is still there and with the starter's rights.
@@ -41,32 +42,39 @@ func openMounts(s setup) ([]mount, error) {
 		return nil, fmt.Errorf("making the mounts private: %w", err)
 	}
 	var mounts []mount
-	const attr = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC
+	const attr = unix.MOUNT_ATTR_NOSUID
 	for _, name := range devices {
-		m, err := detach(Bind{Source: "/dev/" + name, Target: "/dev/" + name}, attr)
+		m, err := detach(Bind{Source: "/dev/" + name, Target: "/dev/" + name}, attr|unix.MOUNT_ATTR_NOEXEC)
 		if err != nil {
 			return nil, err
 		}
 		mounts = append(mounts, m)
 	}
 	for _, b := range s.ReadOnly {
-		m, err := detach(b, attr|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_RDONLY)
+		m, err := detach(b, attr|b.noexec()|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_RDONLY)
 		if err != nil {
 			return nil, err
 		}
 		mounts = append(mounts, m)
 	}
 	for _, b := range s.ReadWrite {
-		m, err := detach(b, attr|unix.MOUNT_ATTR_NODEV)
+		m, err := detach(b, attr|b.noexec()|unix.MOUNT_ATTR_NODEV)
 		if err != nil {
 			return nil, err
 		}
 		mounts = append(mounts, m)
 	}
 	for _, t := range s.Tmpfs {
-		mounts = append(mounts, mount{target: t.Target, fd: -1, dir: true, bytes: t.Bytes})
+		mounts = append(mounts, mount{target: t.Target, fd: -1, dir: true, bytes: t.Bytes, exec: t.Exec})
 	}
 	return mounts, nil
+}
+
+func (b Bind) noexec() uint64 {
+	if b.Exec {
+		return 0
+	}
+	return unix.MOUNT_ATTR_NOEXEC
 }
 
 // detach copies the mount of one source, with restrictions that cannot be taken off inside.
@@ -170,7 +178,11 @@ func (m mount) place(base, owner string) error {
 		return nil
 	}
 	data := owner + ",mode=0700,size=" + strconv.FormatUint(m.bytes, 10)
-	if err := unix.Mount("tmpfs", target, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, data); err != nil {
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
+	if !m.exec {
+		flags |= unix.MS_NOEXEC
+	}
+	if err := unix.Mount("tmpfs", target, "tmpfs", flags, data); err != nil {
 		return fmt.Errorf("file system in memory at %s: %w", m.target, err)
 	}
 	return nil

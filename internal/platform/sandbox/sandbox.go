@@ -27,7 +27,7 @@
 //
 // The kernel lets nobody under a Landlock file system domain mount anything. An Agent has to mount to build the sandboxes of
 // its TAs, so ProfileAgent's domain covers the network, signals and abstract sockets only; its file system view is bounded by
-// its mount namespace. ProfileTA's domain covers files too.
+// its mount namespace. The same holds for ProfilePod. ProfileTA's domain covers files too.
 package sandbox
 
 import (
@@ -62,18 +62,24 @@ const (
 	ProfileTA Profile = iota
 	// ProfileAgent is for a TEEP Agent: the same, and it can build sandboxes for TAs inside its own.
 	ProfileAgent
+	// ProfilePod is for the TEEP Agent of a pod sandbox, and for the OCI runtime program that it starts: the same, and it can
+	// make user namespaces and enter namespaces, as runtime programs do.
+	ProfilePod
 )
 
-// Bind makes a file or folder of the caller visible inside, at an absolute path. Nothing in it can be executed.
+// Bind makes a file or folder of the caller visible inside, at an absolute path.
 type Bind struct {
 	Source string
 	Target string
+	// Exec allows to execute what lies in it. A program under ProfileTA is kept from it all the same by its Landlock domain.
+	Exec bool `json:",omitempty"`
 }
 
-// Tmpfs is a writable file system in memory, at an absolute path inside. Nothing in it can be executed.
+// Tmpfs is a writable file system in memory, at an absolute path inside.
 type Tmpfs struct {
 	Target string
 	Bytes  uint64
+	Exec   bool `json:",omitempty"` // as in Bind
 }
 
 // Limits bound what the program may use. Zero means the default beside it.
@@ -109,6 +115,11 @@ type Spec struct {
 	// own; another needs CanMapUID, and cannot open /dev/stdin anew if Stdin is a pipe of the caller's. For root itself the
 	// kernel does not enforce Limits.Processes.
 	HostUID int
+	// Dynamic allows a dynamically linked program. Its loader and its libraries have to be in ReadOnly, with Exec.
+	Dynamic bool
+	// Enter is called with the program's process ID, as the caller sees it, before anything of the program runs: it puts the
+	// process where resources are counted (control groups). An error ends the start.
+	Enter func(pid int) error
 }
 
 // Cmd is a program in its sandbox, about to run or running. It is used like exec.Cmd.
@@ -161,7 +172,7 @@ func (s Spec) withDefaults() (Spec, error) {
 	if len(s.ReadOnly)+len(s.ReadWrite)+len(s.Tmpfs) > maxBinds || len(s.Files) > maxFiles {
 		return s, fmt.Errorf("%w: too many mounts or files", ErrSpec)
 	}
-	if s.Profile != ProfileTA && s.Profile != ProfileAgent {
+	if s.Profile < ProfileTA || s.Profile > ProfilePod {
 		return s, fmt.Errorf("%w: unknown profile %d", ErrSpec, s.Profile)
 	}
 	if len(s.Hostname) > 64 || strings.ContainsRune(s.Hostname, 0) {

@@ -59,7 +59,7 @@ func (v *verdicts) of(machine uint32, number uint32, args ...uint64) uint32 {
 // TestFilterEveryCall guards the filter as it is assembled: every system call of the table, and numbers beyond it, get the verdict
 // that the lists say.
 func TestFilterEveryCall(t *testing.T) {
-	for _, p := range []Profile{ProfileTA, ProfileAgent} {
+	for _, p := range []Profile{ProfileTA, ProfileAgent, ProfilePod} {
 		v := newVerdicts(t, p)
 		conditional := map[string]bool{"socket": true, "socketpair": true, "personality": true, "ioctl": true, "clone": true, "clone3": true}
 		newest := uint32(0)
@@ -75,7 +75,8 @@ func TestFilterEveryCall(t *testing.T) {
 			if number > newest {
 				want = retAbsent
 			}
-			if slices.Contains(allowed, name) || p == ProfileAgent && slices.Contains(forNesting, name) {
+			if slices.Contains(allowed, name) || p != ProfileTA && slices.Contains(forNesting, name) ||
+				p == ProfilePod && slices.Contains(forRuntime, name) {
 				want = retAllow
 			}
 			for _, arg := range []uint64{0, 1, 16, ^uint64(0)} {
@@ -95,7 +96,7 @@ func TestFilterEveryCall(t *testing.T) {
 
 // TestFilterConditions guards the calls whose arguments decide.
 func TestFilterConditions(t *testing.T) {
-	ta, agent := newVerdicts(t, ProfileTA), newVerdicts(t, ProfileAgent)
+	ta, agent, pod := newVerdicts(t, ProfileTA), newVerdicts(t, ProfileAgent), newVerdicts(t, ProfilePod)
 	number := func(name string) uint32 { return uint32(ta.table.SyscallNames[name]) }
 	check := func(v *verdicts, want uint32, name string, args ...uint64) {
 		t.Helper()
@@ -103,7 +104,7 @@ func TestFilterConditions(t *testing.T) {
 			t.Errorf("%s%x: %x, want %x", name, args, got, want)
 		}
 	}
-	for _, v := range []*verdicts{ta, agent} {
+	for _, v := range []*verdicts{ta, agent, pod} {
 		for family := range uint64(64) {
 			want := retDenied
 			if family == unix.AF_UNIX {
@@ -128,20 +129,21 @@ func TestFilterConditions(t *testing.T) {
 		check(ta, retDenied, "clone", flag)
 		check(ta, retDenied, "clone", flag|uint64(unix.SIGCHLD))
 		check(agent, retAllow, "clone", flag)
+		check(pod, retAllow, "clone", flag)
 	}
 }
 
 // TestNamesExist guards the lists against misspelt names, which would silently be no rule.
 func TestNamesExist(t *testing.T) {
-	for _, name := range slices.Concat(allowed, forNesting) {
+	for _, name := range slices.Concat(allowed, forNesting, forRuntime) {
 		if _, ok := arch.X86_64.SyscallNames[name]; !ok {
 			t.Errorf("%s is no system call", name)
 		}
 	}
-	if !slices.IsSorted(allowed) || !slices.IsSorted(forNesting) {
+	if !slices.IsSorted(allowed) || !slices.IsSorted(forNesting) || !slices.IsSorted(forRuntime) {
 		t.Error("a list is not sorted")
 	}
-	for _, name := range forNesting {
+	for _, name := range slices.Concat(forNesting, forRuntime) {
 		if slices.Contains(allowed, name) {
 			t.Errorf("%s stands in both lists", name)
 		}

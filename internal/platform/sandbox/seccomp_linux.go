@@ -114,8 +114,11 @@ func filter(p Profile) ([]bpf.Instruction, error) {
 		}
 	}
 	names := allowed
-	if p == ProfileAgent {
+	switch p {
+	case ProfileAgent:
 		names = slices.Concat(allowed, forNesting)
+	case ProfilePod:
+		names = slices.Concat(allowed, forNesting, forRuntime)
 	}
 	for _, name := range names {
 		if number, ok := table.SyscallNames[name]; ok { // not every call exists on every machine
@@ -160,6 +163,21 @@ func (r rule) instructions(number uint32) []bpf.Instruction {
 // forNesting is what an Agent needs beyond a TA, to build the sandboxes of its TAs.
 var forNesting = []string{
 	"clone", "mount", "mount_setattr", "move_mount", "open_tree", "pivot_root", "sethostname", "umount2",
+}
+
+// forRuntime is what OCI runtime programs need beyond that: they make a user namespace and enter namespaces.
+var forRuntime = []string{"fsconfig", "fsmount", "fsopen", "mknodat", "setns", "unshare"}
+
+// Allowed returns the names of the system calls that ProfileTA allows, whatever their arguments: for runtime programs that
+// load a filter of their own over it. Namespaces are barred by an argument of clone(2) and have to be barred there too.
+func Allowed() []string {
+	names := slices.Clone(allowed)
+	for _, r := range rules(ProfileTA) {
+		if r.name != "clone" {
+			names = append(names, r.name)
+		}
+	}
+	return names
 }
 
 // allowed are the system calls of ordinary programs on what they already have: files, memory, processes of their own, time,

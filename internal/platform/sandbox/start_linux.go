@@ -50,7 +50,7 @@ func (c *Cmd) Start() error {
 	if err := checkSealed(spec.Program); err != nil {
 		return err
 	}
-	if err := CheckProgram(spec.Program); err != nil {
+	if err := checkProgram(spec.Program, spec.Dynamic); err != nil {
 		return err
 	}
 	if spec.HostUID != 0 && spec.HostUID != os.Geteuid() && !CanMapUID(spec.HostUID) {
@@ -71,13 +71,23 @@ func (c *Cmd) Start() error {
 	if err != nil {
 		return explainStart(err)
 	}
-	if err := handshake(c.ctx, control, order); err != nil {
+	if err := c.begin(cmd.Process.Pid, control, order); err != nil {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		return err
 	}
 	c.sys.cmd = cmd
 	return nil
+}
+
+// begin lets the first stage go on, once it is where its resources are counted.
+func (c *Cmd) begin(pid int, control net.Conn, order []byte) error {
+	if c.spec.Enter != nil {
+		if err := c.spec.Enter(pid); err != nil {
+			return fmt.Errorf("sandbox: %w", err)
+		}
+	}
+	return handshake(c.ctx, control, order)
 }
 
 // command is the first stage: this very binary under another name, in the new namespaces.
