@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package intel
+
+import (
+	"crypto/x509"
+	"errors"
+	"time"
+)
+
+// maxCandidates bounds the pieces of collateral that are tried for one quote.
+const maxCandidates = 8
+
+// Input is what a quote's signature is verified with.
+type Input struct {
+	Roots []*x509.Certificate
+	Now   time.Time
+	// Collateral holds candidates in the forms of [ParseCollateral]. None is no error: the proof then has no TCB. The
+	// first 8 are tried.
+	Collateral [][]byte
+	// Lists are further revocation lists that the verifier keeps: see [Chain.CheckLists].
+	Lists []*x509.RevocationList
+}
+
+// Proof is a verified signature of a quote. Only [Cache.Verify] makes one.
+type Proof struct {
+	Chain      *Chain
+	Collateral *VerifiedCollateral // that was used; nil without collateral
+	TCB        *TCBResult          // nil without collateral: then nothing is known of revocation by Intel's current lists
+}
+
+// Until returns the time at which the first thing that the proof rests on ends to be valid, and its name.
+func (p *Proof) Until() (time.Time, string) {
+	to, what := p.Chain.Until()
+	if p.Collateral != nil {
+		if t, w := p.Collateral.Until(); t.Before(to) {
+			return t, w
+		}
+	}
+	return to, what
+}
+
+// Verify checks the signature of a quote with everything that vouches for it: the PCK's chain to a trusted root at the
+// given time, revocation, the QE's report, the signature over the signed part, and the TCB against the collateral. td is
+// nil for SGX. Of several pieces of collateral that fit, the one with the highest tcbEvaluationDataNumber counts, and of
+// those the latest: who brings Evidence cannot choose an older judgement than the verifier keeps. If any piece that is
+// valid says that the PCK is revoked, it is. The error joins everything that was found.
+func (c *Cache) Verify(signed []byte, s *SignatureData, td *TDXPlatform, in Input) (*Proof, error) {
+	chain, err := c.ChainAnyTime(s, in.Roots)
+	if err != nil {
+		return nil, join(err, s.verifyAlone(signed))
+	}
+	p := &Proof{Chain: chain}
+	collateralErr := c.choose(p, &s.QEReport, td, in)
+	if err := join(chain.ValidAt(in.Now), chain.CheckLists(in.Lists), s.Verify(signed, chain.PCK), collateralErr); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// verifyAlone checks the signature with the PCK in the quote, for which no root vouches, so that a bad signature is
+// reported beside a bad root.
+func (s *SignatureData) verifyAlone(signed []byte) error {
+	certs, err := s.Certificates()
+	if err != nil {
+		return nil // reported already
+	}
+	pck, err := ParsePCK(certs[0])
+	if err != nil {
+		return nil // reported already
+	}
+	return s.Verify(signed, pck)
+}
+
+// choose evaluates the candidates and takes the best into the proof.
+func (c *Cache) choose(p *Proof, qe *EnclaveReport, td *TDXPlatform, in Input) error {
+	var failed, revoked error
+	for i, data := range in.Collateral {
+		if i == maxCandidates {
+			break
+		}
+		v, err := c.Collateral(data, p.Chain.Root, in.Now)
+		var result *TCBResult
+		if err == nil {
+			if result, err = v.Evaluate(p.Chain, qe, td); errors.Is(err, ErrRevoked) {
+				revoked = err
+			}
+		}
+		switch {
+		case err != nil && failed == nil:
+			failed = err
+		case err == nil && (p.TCB == nil || v.newer(p.Collateral)):
+			p.Collateral, p.TCB = v, result
+		}
+	}
+	if revoked != nil {
+		return revoked
+	}
+	if p.TCB != nil {
+		return nil
+	}
+	return failed
+}
+
+func (v *VerifiedCollateral) newer(o *VerifiedCollateral) bool {
+	if v.info.EvaluationNumber != o.info.EvaluationNumber {
+		return v.info.EvaluationNumber > o.info.EvaluationNumber
+	}
+	return v.info.IssueDate.After(o.info.IssueDate)
+}
