@@ -7,14 +7,20 @@ import (
 	"container/list"
 	"crypto/sha256"
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
+
+	"sealift/evidence"
+	"sealift/evidence/crl"
 )
 
 // Cache remembers verified chains and collateral by the SHA-256 of their bytes, up to a number of each; what was not used
 // for longest goes first. Times are checked at every use. It is safe for concurrent use; a nil *Cache remembers nothing.
 type Cache struct {
 	chains, collateral lru
+	lists              crl.Checker
 }
 
 // NewCache returns a cache for up to n chains (one for each platform) and n pieces of collateral (one for each FMSPC).
@@ -91,6 +97,26 @@ func (c *Cache) verified(data []byte, root *x509.Certificate) (*VerifiedCollater
 		c.collateral.put(key, v)
 	}
 	return v, nil
+}
+
+// checkLists checks a chain against further revocation lists that the verifier keeps. A revocation in one that is out of
+// date still holds; that it is out of date does not matter here, because the collateral brings lists that are not.
+func (c *Cache) checkLists(chain *Chain, lists []*x509.RevocationList, now time.Time) error {
+	if len(lists) == 0 {
+		return nil
+	}
+	checker := &crl.Checker{}
+	if c != nil {
+		checker = &c.lists
+	}
+	_, err := checker.Check(chain.certificates(), lists, now)
+	if !errors.Is(err, crl.ErrRevoked) {
+		return nil
+	}
+	p := problem(evidence.CodeRevoked, ErrRevoked, "revocation of the PCK certificate and its CA", "not revoked", err.Error(),
+		"the verifier's revocation lists")
+	p.Err = fmt.Errorf("%w: %w", ErrRevoked, err)
+	return p
 }
 
 // lru is a bounded map.

@@ -18,7 +18,7 @@ type Input struct {
 	// Collateral holds candidates in the forms of [ParseCollateral]. None is no error: the proof then has no TCB. The
 	// first 8 are tried.
 	Collateral [][]byte
-	// Lists are further revocation lists that the verifier keeps: see [Chain.CheckLists].
+	// Lists are further revocation lists that the verifier keeps. Those that the root or the CA signed count.
 	Lists []*x509.RevocationList
 }
 
@@ -52,7 +52,7 @@ func (c *Cache) Verify(signed []byte, s *SignatureData, td *TDXPlatform, in Inpu
 	}
 	p := &Proof{Chain: chain}
 	collateralErr := c.choose(p, &s.QEReport, td, in)
-	if err := join(chain.ValidAt(in.Now), chain.CheckLists(in.Lists), s.Verify(signed, chain.PCK), collateralErr); err != nil {
+	if err := join(chain.ValidAt(in.Now), c.checkLists(chain, in.Lists, in.Now), s.Verify(signed, chain.PCK), collateralErr); err != nil {
 		return nil, err
 	}
 	return p, nil

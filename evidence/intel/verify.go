@@ -215,20 +215,3 @@ func (v *VerifiedCollateral) CheckRevocation(c *Chain) error {
 	}
 	return nil
 }
-
-// CheckLists checks a chain against further revocation lists that the verifier keeps: those whose issuer signed them and is
-// in the chain count, whatever their age. Others are ignored.
-func (c *Chain) CheckLists(lists []*x509.RevocationList) error {
-	var all []error
-	for _, pair := range [][2]*x509.Certificate{{c.PCK.Cert, c.CA}, {c.CA, c.Root}} {
-		for _, l := range lists {
-			if l == nil || string(l.RawIssuer) != string(pair[1].RawSubject) || l.CheckSignatureFrom(pair[1]) != nil {
-				continue
-			}
-			if err := checkRevoked(pair[0], l); err != nil {
-				all = append(all, err)
-			}
-		}
-	}
-	return join(all...)
-}
