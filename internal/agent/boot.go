@@ -33,7 +33,7 @@ func (a *Agent) startManifest(ctx context.Context, m *manifest) error {
 	}
 	t := a.begin()
 	defer t.abort()
-	t.root = m.ID
+	t.root, t.booting = m.ID, true
 	if _, err := t.processor().Invocation(ctx, envelope); err != nil {
 		return err
 	}

@@ -69,12 +69,12 @@ func TestUAGoesOutFirst(t *testing.T) {
 	w := newWorld(t, nil)
 	w.attest()
 	w.ree.refuse = errors.New("no port")
-	w.unchanged(func() { w.fails(w.update(w.together(1, "the server", "echo v1")), report.ReasonOperationFailed, "") })
+	w.nothingInstalled(func() { w.fails(w.update(w.together(1, "the server", "echo v1")), report.ReasonOperationFailed, "") })
 	if n := w.start.launched("echo v1"); n != 0 {
 		t.Fatalf("the TA was started %d times", n)
 	}
 	w.ree.refuse = nil
-	w.unchanged(func() { w.fails(w.update(w.together(1, "the server", "garbage")), report.ReasonOperationFailed, "") })
+	w.nothingInstalled(func() { w.fails(w.update(w.together(1, "the server", "garbage")), report.ReasonOperationFailed, "") })
 	if len(w.ree.store) != 0 || len(w.ree.running) != 0 {
 		t.Fatalf("the UA was left in the REE: %v", w.ree.store)
 	}

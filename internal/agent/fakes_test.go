@@ -79,7 +79,12 @@ type fakeREE struct {
 	running  map[string][]byte
 	writes   int
 	refuse   error // of REEStart
+	// power, if not nil, is what the REE loses power with: each change counts as an operation of it.
+	power *crashfs.FS
 }
+
+// down counts a change and says whether the power is off.
+func (r *fakeREE) down() bool { return r.power != nil && r.power.Dead() }
 
 func newREE() *fakeREE {
 	return &fakeREE{payloads: map[string][]byte{}, store: map[string][]byte{}, running: map[string][]byte{}}
@@ -103,6 +108,9 @@ type reeStage struct {
 }
 
 func (s *reeStage) Commit() error {
+	if s.r.down() {
+		return crashfs.ErrCrash
+	}
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
 	s.r.store[s.id] = s.Bytes()
@@ -116,6 +124,9 @@ func (r *fakeREE) REEInstall(_ context.Context, id suit.ComponentID) (channel.RE
 }
 
 func (r *fakeREE) REERemove(_ context.Context, id suit.ComponentID) error {
+	if r.down() {
+		return crashfs.ErrCrash
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.store, id.String())
@@ -124,6 +135,9 @@ func (r *fakeREE) REERemove(_ context.Context, id suit.ComponentID) error {
 }
 
 func (r *fakeREE) REEStart(_ context.Context, id suit.ComponentID, spec []byte) error {
+	if r.down() {
+		return crashfs.ErrCrash
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.refuse != nil {

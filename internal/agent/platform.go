@@ -50,7 +50,7 @@ func (t *transaction) InstalledSequence(id suit.ComponentID) (uint64, bool) {
 // find returns a component as this transaction sees it. One that the REE has lost does not exist.
 func (t *transaction) find(id suit.ComponentID) (*component, error) {
 	c := t.next.component(id)
-	if c == nil || c.Blob == nil && t.a.isLost(id.String()) && !t.staged(id) {
+	if c == nil || c.Blob == nil && !t.booting && t.a.isLost(id.String()) && !t.staged(id) {
 		return nil, fmt.Errorf("agent: %s: %w", id, fs.ErrNotExist)
 	}
 	return c, nil

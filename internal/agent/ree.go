@@ -5,9 +5,11 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"sealift/internal/channel"
+	"sealift/suit"
 )
 
 // reeTimeout bounds the calls that bring the REE into line after a Broker has attached.
@@ -40,8 +42,9 @@ func (a *Agent) startREE(b *attached) {
 		return
 	}
 	defer unlock()
+	a.clearLost(ctx, b)
 	for _, c := range a.state.Load().Components {
-		if class(c.ID) != classREE || c.Args == nil {
+		if class(c.ID) != classREE || c.Args == nil || a.isLost(c.ID.String()) {
 			continue
 		}
 		err := b.REEStart(ctx, c.ID, c.Args)
@@ -51,6 +54,25 @@ func (a *Agent) startREE(b *attached) {
 		if err != nil {
 			a.log.Warn("an UA was not started", "component", c.ID.String(), "error", err)
 		}
+	}
+}
+
+// clearLost removes from the REE what was going out when the power failed. What belongs to an installed manifest stays lost until that
+// is installed again; the rest is forgotten. The caller holds the right to change the state.
+func (a *Agent) clearLost(ctx context.Context, b channel.BrokerService) {
+	next := a.state.Load().clone()
+	for _, id := range a.state.Load().Lost {
+		if err := b.REERemove(ctx, id); err != nil {
+			a.log.Warn("a component of an interrupted installation may be left in the REE", "component", id.String(), "error", err)
+		} else if next.component(id) == nil {
+			next.Lost = slices.DeleteFunc(next.Lost, id.Equal)
+		}
+	}
+	if len(next.Lost) == len(a.state.Load().Lost) {
+		return
+	}
+	if err := a.commit(next); err != nil {
+		a.log.Error("the sealed state could not be committed", "error", err)
 	}
 }
 
@@ -78,8 +100,16 @@ func (a *Agent) setLost(id string, lost bool) {
 	}
 }
 
+// removedFromREE says that the attached Broker's REE does not have the component, as far as it tells.
+func (a *Agent) removedFromREE(id suit.ComponentID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.lost[id.String()]
+}
+
+// isLost says whether the REE no longer has an installed component, or nobody knows which version of it.
 func (a *Agent) isLost(id string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.lost[id]
+	return a.lost[id] || slices.ContainsFunc(a.state.Load().Lost, func(l suit.ComponentID) bool { return l.String() == id })
 }

@@ -23,6 +23,9 @@ type state struct {
 	// Requested and Unneeded are what RequestTA and UnrequestTA have asked for and no TAM has dealt with yet.
 	Requested []suit.ComponentID `cbor:"7,keyasint"`
 	Unneeded  []suit.ComponentID `cbor:"8,keyasint"`
+	// Lost are components of the REE that a transaction was about to put there: until it is committed nobody knows which version
+	// the REE has, and none counts as installed.
+	Lost []suit.ComponentID `cbor:"9,keyasint,omitempty"`
 }
 
 const stateVersion = 1
@@ -93,7 +96,7 @@ func (s *state) marshal() []byte { return cose.MustMarshal(s) }
 func (s *state) clone() *state {
 	c := *s
 	c.Manifests, c.Components, c.Floors = slices.Clone(s.Manifests), slices.Clone(s.Components), slices.Clone(s.Floors)
-	c.Requested, c.Unneeded = slices.Clone(s.Requested), slices.Clone(s.Unneeded)
+	c.Requested, c.Unneeded, c.Lost = slices.Clone(s.Requested), slices.Clone(s.Unneeded), slices.Clone(s.Lost)
 	return &c
 }
 

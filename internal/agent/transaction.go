@@ -29,6 +29,8 @@ type transaction struct {
 	tas     map[string]*loadedTA // new generations
 	// patient lets a removal go on although a TA does not start any more without what was removed.
 	patient bool
+	// booting takes components for what the sealed state says of them: the REE is not asked before a Broker attaches.
+	booting bool
 	// source and target are what is being copied now: see flow.
 	source []byte
 	target *stageWriter
@@ -89,7 +91,8 @@ func (t *transaction) abort() {
 
 // commit makes the transaction true. TAs whose program, parameters or data have changed are started first, beside those that run;
 // then what is for the REE goes out and is started there; then the sealed state is committed, and only then the new
-// generations take over. An error before that leaves everything as it was, except that an UA of the REE may be gone.
+// generations take over. An error before that leaves everything as it was, except that an UA of the REE may be gone. So does a loss
+// of power: what was going out is noted first, and counts as lost afterwards.
 func (t *transaction) commit(ctx context.Context) error {
 	if err := t.startChanged(ctx); err != nil {
 		return err
@@ -108,8 +111,8 @@ func (t *transaction) commit(ctx context.Context) error {
 			_ = t.a.vault.Remove(ref)
 		}
 	}
-	t.blobs, t.ree = nil, nil
 	t.clearREE(ctx)
+	t.blobs, t.ree = nil, nil
 	return nil
 }
 
@@ -164,6 +167,9 @@ func (t *transaction) startTA(ctx context.Context, c *component, args []byte) er
 
 // goOut hands the staged components of the REE out and has their programs started. Each goes out once.
 func (t *transaction) goOut(ctx context.Context) error {
+	if err := t.noteREE(); err != nil {
+		return err
+	}
 	for _, s := range t.ree {
 		if s.done {
 			continue
@@ -183,10 +189,38 @@ func (t *transaction) goOut(ctx context.Context) error {
 	return nil
 }
 
+// noteREE commits which components of the REE are about to be replaced. The REE has no transactions: if the power fails between its
+// change and the commit, it has the new UA, and the sealed state the old set. Then neither counts (see startREE), and the TAM sends
+// the set again. What is about to be removed is noted with the commit itself, since it happens after it.
+func (t *transaction) noteREE() error {
+	now := t.a.state.Load().clone()
+	now.Lost = slices.DeleteFunc(now.Lost, func(id suit.ComponentID) bool { return now.component(id) == nil && t.a.removedFromREE(id) })
+	t.next.Lost = slices.DeleteFunc(slices.Clone(now.Lost), t.staged)
+	for _, id := range t.removed {
+		if t.next.component(id) == nil && !slices.ContainsFunc(t.next.Lost, id.Equal) {
+			t.next.Lost = append(t.next.Lost, id)
+		}
+	}
+	if !t.outgoing() {
+		return nil
+	}
+	for _, s := range t.ree {
+		if !slices.ContainsFunc(now.Lost, s.id.Equal) {
+			now.Lost = append(now.Lost, s.id)
+		}
+	}
+	return t.a.commit(now)
+}
+
+// outgoing says whether something is staged for the REE and has not gone out.
+func (t *transaction) outgoing() bool {
+	return slices.ContainsFunc(t.ree, func(s *reeStage) bool { return !s.done })
+}
+
 // stagedOut is goOut where something waits to go out. With nothing staged, the UA of a manifest that was installed before is there, or
 // will be when a Broker attaches.
 func (t *transaction) stagedOut(ctx context.Context) error {
-	if !slices.ContainsFunc(t.ree, func(s *reeStage) bool { return !s.done }) {
+	if !t.outgoing() {
 		return nil
 	}
 	return t.goOut(ctx)
@@ -239,11 +273,12 @@ func (t *transaction) swap() {
 	}
 }
 
-// clearREE updates what is known of the REE and deletes there what was removed. The sealed state has forgotten it already, so
-// a failure leaves nothing but bytes that the REE could have kept anyway.
+// clearREE updates what is known of the REE and deletes there what was removed. The sealed state no longer has it, but as something that
+// is lost: where the deletion fails, or the power before it, it is tried again when a Broker attaches.
 func (t *transaction) clearREE(ctx context.Context) {
 	for _, c := range t.next.Components {
-		if class(c.ID) == classREE && slices.ContainsFunc(t.starts, func(s reeStart) bool { return s.id.Equal(c.ID) }) {
+		started := slices.ContainsFunc(t.starts, func(s reeStart) bool { return s.id.Equal(c.ID) })
+		if class(c.ID) == classREE && (started || t.staged(c.ID)) {
 			t.a.setLost(c.ID.String(), false)
 		}
 	}
@@ -252,12 +287,15 @@ func (t *transaction) clearREE(ctx context.Context) {
 		if t.next.component(id) != nil {
 			continue
 		}
-		if err == nil {
-			err = b.REERemove(ctx, id)
+		cause := err
+		if cause == nil {
+			cause = b.REERemove(ctx, id)
 		}
-		if err != nil {
-			t.a.log.Warn("a component may be left in the REE", "component", id.String(), "error", err)
+		if cause != nil {
+			t.a.log.Warn("a component may be left in the REE", "component", id.String(), "error", cause)
+			continue
 		}
+		t.a.setLost(id.String(), true)
 	}
 }
 
