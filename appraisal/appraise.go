@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"sealift/evidence"
-	"sealift/evidence/psa"
 )
 
 // Expect is what the caller knows at run time beyond the policy. It adds conditions; it removes none.
@@ -39,17 +38,37 @@ func Appraise(v *evidence.Verified, p *Policy, now time.Time, expect ...Expect) 
 	a.verified()
 	a.hardware()
 	a.root()
+	a.validity()
 	a.lifecycle()
+	a.rules()
+	a.tcb()
 	a.measurements()
 	a.config(expect)
 	a.tas(expect)
 	return a.finish()
 }
 
+// Verify is [evidence.Verify] with the policy's collateral grace: Evidence that does not verify now, and did at most that
+// long ago, verifies. [Appraise] then says what has ended since.
+func Verify(bundle []byte, in evidence.Input, p *Policy) (*evidence.Verified, error) {
+	v, err := evidence.Verify(bundle, in)
+	if err == nil || p.CollateralGrace == 0 {
+		return v, err
+	}
+	earlier, grace := in, time.Duration(p.CollateralGrace)*time.Second
+	earlier.Now, earlier.Issued = in.Now.Add(-grace), in.Issued.Add(-grace) // the age of the challenge is as it is
+	v, then := evidence.Verify(bundle, earlier)
+	if then != nil {
+		return nil, err
+	}
+	v.Time = in.Now
+	return v, nil
+}
+
 // AppraiseBundle verifies a bundle and appraises what it holds. Where the verification fails, the result is
 // contraindicated, its findings are the mismatches, and the second value is nil.
 func AppraiseBundle(bundle []byte, in evidence.Input, p *Policy, expect ...Expect) (*Result, *evidence.Verified) {
-	v, err := evidence.Verify(bundle, in)
+	v, err := Verify(bundle, in, p)
 	if err == nil {
 		return Appraise(v, p, in.Now, expect...), v
 	}
@@ -90,6 +109,15 @@ func (a *appraiser) ok(f Finding) {
 func (a *appraiser) fail(f Finding, reason string, value int8, claims ...string) {
 	f.OK = false
 	a.r.Findings = append(a.r.Findings, f)
+	for _, m := range a.p.Mapping {
+		if m.Code != f.Code {
+			continue
+		}
+		value = m.Value
+		if m.Claim != "" {
+			claims = []string{m.Claim}
+		}
+	}
 	for _, c := range claims {
 		a.set(c, value, reason)
 	}
@@ -126,6 +154,9 @@ func (a *appraiser) finish() *Result {
 	a.r.Status = worst
 	if a.p.Production && a.r.Emulated {
 		a.r.Status = TierContraindicated
+	}
+	if failed := a.r.Failed(); len(failed) > 0 {
+		a.r.FirstCause = &failed[0]
 	}
 	return a.r
 }
@@ -188,27 +219,6 @@ func (a *appraiser) root() {
 		a.set(HardwareClaim, valueApproved, reason)
 		a.set(InstanceIdentity, valueApproved, reason)
 	}
-}
-
-func (a *appraiser) lifecycle() {
-	state, known := a.v.Fields["lifecycle"].(psa.Lifecycle)
-	if !known {
-		return // not every architecture has one
-	}
-	accepted := a.p.Lifecycle
-	if len(accepted) == 0 {
-		accepted = []string{"secured"}
-	}
-	f := Finding{Code: CodeLifecycle, Claim: "security lifecycle", Expected: strings.Join(accepted, " or "), Got: state.String(),
-		Source: a.policy("lifecycle")}
-	for _, name := range accepted {
-		if state.Major() == lifecycleNames[name] {
-			a.ok(f)
-			return
-		}
-	}
-	f.Hint = "the device is open for debugging or not in service; ask for another"
-	a.fail(f, "the device is not in an accepted lifecycle state", valueContraindicated, HardwareClaim)
 }
 
 func (a *appraiser) policy(member string) string {

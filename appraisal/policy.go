@@ -4,7 +4,6 @@ package appraisal
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,26 +25,35 @@ const maxPolicy = 1 << 20
 // ErrPolicy reports a policy that cannot be used; it says why.
 var ErrPolicy = errors.New("appraisal: policy")
 
-// Policy is an appraisal policy for Evidence. Its JSON form is strict: unknown members are refused.
+// Policy is an appraisal policy for Evidence. Its JSON form is strict: unknown members are refused. Its CBOR form
+// ([Policy.MarshalCBOR]) is the one that is signed.
+//
+// Beside what a policy says, checks apply that nobody should have to think of: no debugging, VMPL 0, no migration, a secured
+// life cycle, a TCB that its vendor calls up to date (see [Defaults]). Waive takes them back one by one.
 type Policy struct {
-	Version         int                 `json:"version"`
-	Name            string              `json:"name"`
-	Production      bool                `json:"production"`          // never accepts an emulated root
-	Accept          Tier                `json:"accept"`              // affirming, or warning if that suffices
-	Hardware        []evidence.Hardware `json:"hardware"`            // accepted hardware architectures
-	Anchors         []AnchorRef         `json:"anchors"`             // accepted roots
-	ReferenceValues []ReferenceValue    `json:"reference_values"`    // one per measurement that may occur
-	Config          *ConfigRule         `json:"config,omitempty"`    // accepted measured configurations
-	Lifecycle       []string            `json:"lifecycle,omitempty"` // accepted PSA states; empty means secured only
-	TAs             []TAExpectation     `json:"tas,omitempty"`       // TAs that must be loaded
-	OnlyTAs         bool                `json:"only_tas,omitempty"`  // no other TA may be loaded
+	Version         int                 `json:"version" cbor:"1,keyasint"`
+	Name            string              `json:"name" cbor:"2,keyasint"`
+	Production      bool                `json:"production" cbor:"3,keyasint"`                            // never accepts an emulated root
+	Accept          Tier                `json:"accept" cbor:"4,keyasint"`                                // affirming, or warning if that suffices
+	Hardware        []evidence.Hardware `json:"hardware" cbor:"5,keyasint"`                              // accepted hardware architectures
+	Anchors         []AnchorRef         `json:"anchors" cbor:"6,keyasint"`                               // accepted roots
+	ReferenceValues []ReferenceValue    `json:"reference_values" cbor:"7,keyasint"`                      // for each measurement that may occur
+	Config          *ConfigRule         `json:"config,omitempty" cbor:"8,keyasint,omitempty"`            // accepted measured configurations
+	Lifecycle       []string            `json:"lifecycle,omitempty" cbor:"9,keyasint,omitempty"`         // accepted states; empty means secured only
+	TAs             []TAExpectation     `json:"tas,omitempty" cbor:"10,keyasint,omitempty"`              // TAs that must be loaded
+	OnlyTAs         bool                `json:"only_tas,omitempty" cbor:"11,keyasint,omitempty"`         // no other TA may be loaded
+	Rules           []Rule              `json:"rules,omitempty" cbor:"12,keyasint,omitempty"`            // on fields of the Evidence
+	Waive           []Waiver            `json:"waive,omitempty" cbor:"13,keyasint,omitempty"`            // default checks that do not apply
+	TCB             *TCBRule            `json:"tcb,omitempty" cbor:"14,keyasint,omitempty"`              // Intel's statuses; nil: UpToDate only
+	CollateralGrace uint32              `json:"collateral_grace,omitempty" cbor:"15,keyasint,omitempty"` // seconds after the end of validity
+	Mapping         []Mapping           `json:"mapping,omitempty" cbor:"16,keyasint,omitempty"`          // other AR4SI values for failed checks
 }
 
 // AnchorRef names an accepted root by its fingerprint. An emulated root must be marked as such, on purpose.
 type AnchorRef struct {
-	Fingerprint Hex32  `json:"fingerprint"`
-	Emulated    bool   `json:"emulated"`
-	Name        string `json:"name,omitempty"`
+	Fingerprint Hex32  `json:"fingerprint" cbor:"1,keyasint"`
+	Emulated    bool   `json:"emulated" cbor:"2,keyasint"`
+	Name        string `json:"name,omitempty" cbor:"3,keyasint,omitempty"`
 }
 
 // ReferenceValue lists the accepted digests of a measurement. Several entries may have the same name: one that is valid
@@ -79,17 +87,17 @@ func (r *ReferenceValue) validity() string {
 
 // ConfigRule lists the accepted digests of the measured configuration.
 type ConfigRule struct {
-	Digests []Hex32 `json:"digests"`
-	Source  string  `json:"source"`
+	Digests []Hex32 `json:"digests" cbor:"1,keyasint"`
+	Source  string  `json:"source" cbor:"2,keyasint"`
 }
 
 // TAExpectation says what a loaded TA must be.
 type TAExpectation struct {
-	Component   suit.ComponentID `json:"component"`
-	Digests     []Digest         `json:"digests"`                // accepted binaries; at least one
-	MinSequence uint64           `json:"min_sequence,omitempty"` // lowest accepted sequence number
-	Signers     []Hex32          `json:"signers,omitempty"`      // accepted signers of its manifest; empty means any
-	Source      string           `json:"source"`
+	Component   suit.ComponentID `json:"component" cbor:"1,keyasint"`
+	Digests     []Digest         `json:"digests" cbor:"2,keyasint"`                          // accepted binaries; at least one
+	MinSequence uint64           `json:"min_sequence,omitempty" cbor:"3,keyasint,omitempty"` // lowest accepted sequence number
+	Signers     []Hex32          `json:"signers,omitempty" cbor:"4,keyasint,omitempty"`      // accepted signers of its manifest; empty means any
+	Source      string           `json:"source" cbor:"5,keyasint"`
 }
 
 // ParsePolicy reads a policy and checks it.
@@ -150,6 +158,7 @@ func (p *Policy) Validate() error {
 	}
 	p.validateReferences(bad)
 	p.validateRest(bad)
+	p.validateRules(bad)
 	return errors.Join(errs...)
 }
 
@@ -245,13 +254,4 @@ func (p *Policy) Marshal() ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", ErrPolicy, err)
 	}
 	return append(out, '\n'), nil
-}
-
-// Hash identifies the policy: SHA-256 over its compact JSON form, so that white space does not matter.
-func (p *Policy) Hash() [32]byte {
-	out, err := json.Marshal(p)
-	if err != nil {
-		return [32]byte{} // only a tier that Validate refuses gets here
-	}
-	return sha256.Sum256(out)
 }

@@ -5,6 +5,8 @@ package appraisal
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"sealift/evidence"
@@ -59,6 +61,14 @@ const (
 	CodeMeasurement        = "appraisal.measurement"
 	CodeUnknownMeasurement = "appraisal.unknown-measurement"
 	CodeReferenceTime      = "appraisal.reference-time"
+	CodeRule               = "appraisal.rule"
+	CodeField              = "appraisal.field"
+	CodeDebug              = "appraisal.debug"
+	CodeMigratable         = "appraisal.migratable"
+	CodeVMPL               = "appraisal.vmpl"
+	CodeTCBStatus          = "appraisal.tcb-status"
+	CodeAdvisory           = "appraisal.advisory"
+	CodeCollateral         = "appraisal.collateral"
 	CodeConfig             = "appraisal.config"
 	CodeTAMissing          = "appraisal.ta.missing"
 	CodeTADigest           = "appraisal.ta.digest"
@@ -84,6 +94,7 @@ type Result struct {
 	Accept         Tier              `json:"accept"` // the worst status that the policy accepts
 	Vector         map[string]Claim  `json:"vector"` // all eight claims
 	Findings       []Finding         `json:"findings"`
+	FirstCause     *Finding          `json:"first_cause,omitempty"` // of a refusal: of what differs, what to look at first
 	Hardware       evidence.Hardware `json:"hardware,omitempty"`
 	Emulated       bool              `json:"emulated"`
 	Root           string            `json:"root,omitempty"` // the anchor, for people
@@ -99,7 +110,30 @@ func (r *Result) OK() bool {
 	return r.Status == TierAffirming || r.Status == TierWarning && r.Accept == TierWarning
 }
 
-// Failed returns the findings that are not satisfied.
+// causes orders the codes by what explains what: what cannot be read cannot be verified, what has another signature has any
+// content. Codes that are not here are of the appraisal and come last.
+var causes = [][]string{
+	{evidence.CodeMalformed, evidence.CodeType},
+	{evidence.CodeRoot, evidence.CodeCertificate, evidence.CodeRevoked},
+	{evidence.CodeSignature},
+	{evidence.CodeChallenge, evidence.CodeFreshness, evidence.CodeNonce},
+	{evidence.CodeAgentKey, evidence.CodeHardware, evidence.CodeBinding, evidence.CodeConfig, evidence.CodeInstance},
+}
+
+// causeRank is the place of a code among the causes.
+func causeRank(code string) int {
+	i := slices.IndexFunc(causes, func(codes []string) bool { return slices.Contains(codes, code) })
+	switch {
+	case i >= 0:
+		return i
+	case strings.HasPrefix(code, "evidence."):
+		return 1 // of the hardware's chain or collateral
+	}
+	return len(causes)
+}
+
+// Failed returns the findings that are not satisfied, causes first: what could not be read, then certificates, the
+// signature, freshness, the binding, and last what the policy does not accept.
 func (r *Result) Failed() []Finding {
 	var out []Finding
 	for _, f := range r.Findings {
@@ -107,6 +141,7 @@ func (r *Result) Failed() []Finding {
 			out = append(out, f)
 		}
 	}
+	slices.SortStableFunc(out, func(x, y Finding) int { return causeRank(x.Code) - causeRank(y.Code) })
 	return out
 }
 
@@ -124,7 +159,11 @@ func (r *Result) Explain(w io.Writer) error {
 	if r.Emulated {
 		p.line("%s: this rests on hardware that a program plays; it protects nothing from the machine's operator", evidence.EmulatedMark)
 	}
-	for _, f := range r.Failed() {
+	failed := r.Failed()
+	if len(failed) > 1 {
+		p.line("first cause: %s [%s]; %d claims differ", failed[0].Claim, failed[0].Code, len(failed))
+	}
+	for _, f := range failed {
 		p.line("\ndiffers: %s [%s]", f.Claim, f.Code)
 		p.line("  expected: %s", f.Expected)
 		p.line("  got:      %s", f.Got)
@@ -132,6 +171,9 @@ func (r *Result) Explain(w io.Writer) error {
 		if f.Hint != "" {
 			p.line("  what to do: %s", f.Hint)
 		}
+	}
+	if len(failed) > 0 {
+		p.line("\nsealift explain %s says more", failed[0].Code)
 	}
 	p.line("\nclaims:")
 	for _, name := range vectorOrder {
