@@ -77,6 +77,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newConformCmd(a),
 		newKeysCmd(a),
 		newPolicyCmd(a),
+		newCollateralCmd(a),
 		newContextCmd(a),
 		newMocCmd(a),
 		newBrokerCmd(a),
