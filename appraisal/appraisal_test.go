@@ -75,10 +75,8 @@ func must(t testing.TB, err error) {
 func (w *world) bundle(t testing.TB) []byte {
 	t.Helper()
 	data, err := evidence.Collect(w.claims, "emu:trustzone", w.agentKey, w.config, func(b [64]byte) (evidence.HardwareEvidence, error) {
-		tok := w.device.Token(b, agentHash, sha256.Sum256(w.config))
-		w.change(&tok)
-		data, err := psa.Mint(rand.Reader, w.device.IAK, tok)
-		return evidence.HardwareEvidence{Data: data, MediaType: evidence.MediaTypePSA, Collateral: w.device.Chain}, err
+		return w.device.Evidence(rand.Reader, emuroot.Request{Binding: b, Launch: agentHash[:], Config: sha256.Sum256(w.config),
+			Change: func(content any) { w.change(content.(*psa.Token)) }})
 	})
 	must(t, err)
 	return data

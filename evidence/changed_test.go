@@ -11,6 +11,7 @@ import (
 
 	"sealift/cose"
 	"sealift/evidence"
+	"sealift/evidence/emuroot"
 	"sealift/evidence/psa"
 )
 
@@ -69,14 +70,8 @@ func TestChangedToken(t *testing.T) {
 	} {
 		w := newWorld(t)
 		sign := func(b [64]byte) (evidence.HardwareEvidence, error) {
-			tok := w.device.Token(b, w.agent, sha256.Sum256(w.config))
-			for i := range tok.Components {
-				tok.Components[i].Value = bytes.Clone(tok.Components[i].Value)
-			}
-			tok.InstanceID = bytes.Clone(tok.InstanceID)
-			c.change(&tok)
-			data, err := psa.Mint(rand.Reader, w.device.IAK, tok)
-			return evidence.HardwareEvidence{Data: data, MediaType: evidence.MediaTypePSA, Collateral: w.device.Chain}, err
+			return w.device.Evidence(rand.Reader, emuroot.Request{Binding: b, Launch: w.agent[:], Config: sha256.Sum256(w.config),
+				Change: func(content any) { c.change(content.(*psa.Token)) }})
 		}
 		data, err := evidence.Collect(w.claims, w.hw, w.agentKey, w.config, sign)
 		must(t, err)

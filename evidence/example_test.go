@@ -38,8 +38,9 @@ func ExampleVerify() {
 	agentKey, config, model := key(), []byte("configuration"), emuroot.ImplementationID(evidence.TrustZone)
 	challenge := evidence.MixChallenge([32]byte{1}, [32]byte{2}) // of the TAM, of the owner
 	claims := evidence.Claims{Nonce: challenge, UEID: device.InstanceID[:], OEMID: []byte{1, 2, 3}, HWModel: model[:], HWVersion: "1", AgentEncKey: key()}
+	agent := sha256.Sum256([]byte("the Agent"))
 	bundle, err := evidence.Collect(claims, "emu:trustzone", agentKey, config, func(b [64]byte) (evidence.HardwareEvidence, error) {
-		return device.Evidence(rand.Reader, b, sha256.Sum256([]byte("the Agent")), sha256.Sum256(config))
+		return device.Evidence(rand.Reader, emuroot.Request{Binding: b, Launch: agent[:], Config: sha256.Sum256(config)})
 	})
 	if err != nil {
 		panic(err)

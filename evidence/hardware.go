@@ -2,7 +2,10 @@
 
 package evidence
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Hardware names a hardware architecture, in lower case, as in every flag, file and message.
 type Hardware string
@@ -19,6 +22,9 @@ const (
 
 // AllHardware returns the six hardware architectures.
 func AllHardware() []Hardware { return []Hardware{TrustZone, SGX, SEVSNP, CCA, TDX, CSV} }
+
+// Known reports whether h is one of the six.
+func (h Hardware) Known() bool { return slices.Contains(AllHardware(), h) }
 
 // EmulatedPrefix precedes the hardware's name inside the binding where an emulator plays the hardware.
 const EmulatedPrefix = "emu:"

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"slices"
 	"strings"
@@ -33,6 +34,7 @@ type world struct {
 	claims   evidence.Claims
 	hw       string // the name that the hardware gives itself
 	agent    [32]byte
+	change   func(*evidence.HardwareEvidence) // what a test does to the hardware's part
 }
 
 func newWorld(t testing.TB) *world {
@@ -78,7 +80,24 @@ func must(t testing.TB, err error) {
 }
 
 func (w *world) sign(b [64]byte) (evidence.HardwareEvidence, error) {
-	return w.device.Evidence(rand.Reader, b, w.agent, sha256.Sum256(w.config))
+	e, err := w.device.Evidence(rand.Reader, emuroot.Request{Binding: b, Launch: w.agent[:], Config: sha256.Sum256(w.config)})
+	if w.change != nil {
+		w.change(&e)
+	}
+	return e, err
+}
+
+// iak returns the device's attestation key, and has its certificate left out of the Evidence from now on.
+func (w *world) iak(t testing.TB) *cose.Key {
+	t.Helper()
+	e, err := w.sign([64]byte{})
+	must(t, err)
+	cert, err := x509.ParseCertificate(e.Collateral[0])
+	must(t, err)
+	key, err := cose.NewKey(cert.PublicKey)
+	must(t, err)
+	w.change = func(e *evidence.HardwareEvidence) { e.Collateral = nil }
+	return key
 }
 
 func (w *world) bundle(t testing.TB) []byte {
@@ -199,11 +218,11 @@ func TestRoots(t *testing.T) {
 	}{
 		"none":                {nil, evidence.CodeRoot},
 		"another root":        {[]evidence.Anchor{other.pki.Anchor()}, evidence.CodeRoot},
-		"for other hardware":  {[]evidence.Anchor{{Cert: w.pki.Root, Hardware: evidence.CCA}}, evidence.CodeRoot},
+		"for other hardware":  {[]evidence.Anchor{{Cert: w.pki.Anchor().Cert, Hardware: evidence.CCA}}, evidence.CodeRoot},
 		"a key of no device":  {[]evidence.Anchor{{Key: w.agentKey}}, evidence.CodeRoot},
 		"right among several": {[]evidence.Anchor{other.pki.Anchor(), w.pki.Anchor()}, ""},
 		// The subject says EMULATED, so the anchor is emulated whatever the field says.
-		"filed as a real one": {[]evidence.Anchor{{Cert: w.pki.Root}}, ""},
+		"filed as a real one": {[]evidence.Anchor{{Cert: w.pki.Anchor().Cert}}, ""},
 	} {
 		in := w.input()
 		in.Anchors.Roots = c.anchors
@@ -221,9 +240,7 @@ func TestRoots(t *testing.T) {
 func TestEnrolledDeviceKey(t *testing.T) {
 	w := newWorld(t)
 	w.hw = "trustzone"
-	w.device.Chain = nil
-	iak, err := cose.NewKey(w.device.IAK.Public())
-	must(t, err)
+	iak := w.iak(t)
 	in := w.input()
 	in.Anchors.Roots = []evidence.Anchor{{Key: newKey(t, cose.AlgESP256)}, {Key: iak, Name: "device one"}}
 	data := w.bundle(t)
@@ -247,9 +264,7 @@ func TestEmulatedIsToldApart(t *testing.T) {
 	wantCodes(t, err, evidence.CodeHardware)
 
 	w.hw = "emu:trustzone"
-	w.device.Chain = nil
-	iak, err := cose.NewKey(w.device.IAK.Public())
-	must(t, err)
+	iak := w.iak(t)
 	in := w.input()
 	in.Anchors.Roots = []evidence.Anchor{{Key: iak}} // a real device that says emulated
 	_, err = evidence.Verify(w.bundle(t), in)
@@ -269,7 +284,7 @@ func TestCertificateTime(t *testing.T) {
 
 func TestRootAsDeviceCertificate(t *testing.T) {
 	w := newWorld(t)
-	w.device.Chain = [][]byte{w.pki.Root.Raw}
+	w.change = func(e *evidence.HardwareEvidence) { e.Collateral = [][]byte{w.pki.Anchor().Cert.Raw} }
 	_, err := evidence.Verify(w.bundle(t), w.input())
 	wantCodes(t, err, evidence.CodeCertificate, evidence.CodeSignature)
 }

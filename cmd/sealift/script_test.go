@@ -8,7 +8,6 @@ import (
 	"crypto/rand"
 	"debug/elf"
 	"encoding/binary"
-	"encoding/pem"
 	"flag"
 	"os"
 	"testing"
@@ -71,6 +70,7 @@ func scriptELF(ts *testscript.TestScript, _ bool, args []string) {
 func scriptRoot(ts *testscript.TestScript, _ bool, args []string) {
 	pki, err := emuroot.New(rand.Reader, evidence.TrustZone, time.Now())
 	ts.Check(err)
-	data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pki.Root.Raw})
+	data, err := pki.Anchor().PEM()
+	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o600))
 }

@@ -3,35 +3,92 @@
 package emuroot
 
 import (
-	"crypto"
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"time"
 
 	"sealift/evidence"
-	"sealift/evidence/psa"
 )
 
 // Device is an emulated device: what a vendor puts into one when it is made.
 type Device struct {
-	IAK        crypto.Signer
-	Chain      [][]byte // certificates of the IAK, leaf first, without the root
-	InstanceID [33]byte // also the ueid in the Agent's claims
-	SignerID   [32]byte // of every measurement
 	Hardware   evidence.Hardware
+	InstanceID [33]byte // also the ueid in the Agent's claims
+	chip       chip
+}
+
+// chip is a device of one architecture.
+type chip interface {
+	instanceID() ([33]byte, error)
+	// marshal returns what has to be kept, private keys included.
+	marshal() ([]byte, error)
+	evidence(rand io.Reader, r Request) (evidence.HardwareEvidence, error)
+}
+
+// Request says what a device signs.
+type Request struct {
+	Binding [64]byte // see evidence.Binding
+	Launch  []byte   // the launch measurement, as long as this architecture has it
+	Config  [32]byte // SHA-256 of the measured configuration
+	// BootSeed differs at each start; 32 bytes, for TrustZone only. May be empty.
+	BootSeed []byte
+	// Now is the time at which a vendor signs what lives for a short time (Intel's TCB information). Zero means the time
+	// when the vendor was made.
+	Now time.Time
+	// Change, if it is set, alters the content before it is signed: a *psa.Token, *snp.Report, *cca.Token or *csv.Report.
+	// Tests of verifiers use it.
+	Change func(content any)
+}
+
+// change calls Change.
+func (r Request) change(content any) {
+	if r.Change != nil {
+		r.Change(content)
+	}
+}
+
+// launch copies the measurement to where it has a fixed size.
+func (r Request) launch(into []byte) error {
+	if len(r.Launch) != len(into) {
+		return fmt.Errorf("emuroot: a launch measurement of %d bytes, this hardware has %d", len(r.Launch), len(into))
+	}
+	copy(into, r.Launch)
+	return nil
 }
 
 // NewDevice makes a device called name.
 func (p *PKI) NewDevice(rand io.Reader, name string) (*Device, error) {
-	iak, chain, err := p.IssueIAK(rand, name)
+	c, err := p.vendor.newChip(rand, name)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("make an emulated device: %w", err)
 	}
-	id, err := psa.InstanceID(iak.Public())
+	return p.device(c)
+}
+
+// OpenDevice reads what [Device.Marshal] wrote.
+func (p *PKI) OpenDevice(data []byte) (*Device, error) {
+	c, err := p.vendor.openChip(data)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: device: %w", ErrPKI, err)
 	}
-	return &Device{IAK: iak, Chain: chain, InstanceID: id, SignerID: p.SignerID(), Hardware: p.Hardware}, nil
+	return p.device(c)
+}
+
+func (p *PKI) device(c chip) (*Device, error) {
+	id, err := c.instanceID()
+	if err != nil {
+		return nil, fmt.Errorf("emulated device: %w", err)
+	}
+	return &Device{Hardware: p.Hardware, InstanceID: id, chip: c}, nil
+}
+
+// Marshal returns the device with its private keys, to be kept where only their owner can read them.
+func (d *Device) Marshal() ([]byte, error) { return d.chip.marshal() }
+
+// Evidence signs what the request says, as the device's hardware does.
+func (d *Device) Evidence(rand io.Reader, r Request) (evidence.HardwareEvidence, error) {
+	return d.chip.evidence(rand, r)
 }
 
 // ImplementationID names the emulated hardware assembly; all devices of one architecture share it.
@@ -39,27 +96,15 @@ func ImplementationID(hw evidence.Hardware) [32]byte {
 	return sha256.Sum256([]byte("sealift " + hw.BindingName(true)))
 }
 
-// Token returns the content of the token that the device signs over a binding for an instance with these measurements.
-func (d *Device) Token(b [64]byte, agent, config [32]byte) psa.Token {
-	impl := ImplementationID(d.Hardware)
-	component := func(name string, value [32]byte) psa.Component {
-		return psa.Component{Type: name, Value: value[:], SignerID: d.SignerID[:], Description: "sha-256"}
+// Firmware returns the reference values of what emulated hardware measures of its own platform, beside what is launched.
+// They are the same on all devices; most architectures have none.
+func Firmware(hw evidence.Hardware) []evidence.Measurement {
+	var out []evidence.Measurement
+	for _, name := range firmware[hw] {
+		sum := sha256.Sum256([]byte("sealift " + hw.BindingName(true) + " " + name))
+		out = append(out, evidence.Measurement{Name: name, Value: sum[:], Source: "the emulator's own firmware"})
 	}
-	return psa.Token{
-		Profile: psa.ProfileTFM, Nonce: b[:], InstanceID: d.InstanceID[:], ImplementationID: impl[:], ClientID: 1,
-		Lifecycle:  psa.LifecycleSecured,
-		Components: []psa.Component{component(evidence.MeasurementAgent, agent), component(evidence.MeasurementConfig, config)},
-	}
+	return out
 }
 
-// Evidence signs the token.
-func (d *Device) Evidence(rand io.Reader, b [64]byte, agent, config [32]byte) (evidence.HardwareEvidence, error) {
-	if d.Hardware != evidence.TrustZone {
-		return evidence.HardwareEvidence{}, fmt.Errorf("emuroot: no Evidence format for emulated %s yet", d.Hardware)
-	}
-	token, err := psa.Mint(rand, d.IAK, d.Token(b, agent, config))
-	if err != nil {
-		return evidence.HardwareEvidence{}, err
-	}
-	return evidence.HardwareEvidence{Data: token, MediaType: evidence.MediaTypePSA, Collateral: d.Chain}, nil
-}
+var firmware = map[evidence.Hardware][]string{evidence.CCA: {"TF-A", "RMM"}}

@@ -1,26 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package emuroot is the public key infrastructure of an emulated hardware vendor: a root certificate and, under it,
-// certificates of Initial Attestation Keys. The emulator uses it to sign Evidence, tests use it to make some.
+// Package emuroot plays the vendors of secure hardware: for each architecture a root, the keys and certificates under it,
+// and devices that sign Evidence in the architecture's own format, made by the package that also verifies it. The emulator
+// uses it to sign Evidence, tests use it to make some.
+//
+// A [PKI] is the vendor of one architecture: an IAK's root for TrustZone, ARK and ASK of AMD, Intel's root with its
+// intermediate and its signed TCB information, a root of CPAKs for CCA, HRK and HSK of Hygon. A [Device] is one chip of it.
 //
 // Every emulator makes a root of its own and keeps the key. No root is built in, so that nobody can trust one without
-// having named its fingerprint. The subject of each certificate carries the word EMULATED ([evidence.EmulatedMark]),
-// by which a verifier tells such a root from a vendor's.
+// having named its fingerprint. The root's subject, or what takes its place, carries the word EMULATED
+// ([evidence.EmulatedMark]), by which a verifier tells such a root from a vendor's.
 package emuroot
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/sha256"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"math/big"
 	"os"
 	"path/filepath"
 	"time"
@@ -29,81 +26,159 @@ import (
 	"sealift/evidence"
 )
 
-// Files of a saved PKI.
+// Files of a saved PKI. The root, which is public, is the last to be written.
 const (
-	certFile = "root.pem"
-	keyFile  = "root-key.pem"
+	rootFile   = "root.pem"
+	vendorFile = "vendor.cbor"
+	oldKeyFile = "root-key.pem" // of TrustZone only, before there were other architectures
 )
 
 // Certificates are valid from a day before they were made, so that a clock that is a little behind accepts them.
 const (
-	backdate      = 24 * time.Hour
-	rootValidity  = 20 * 365 * 24 * time.Hour
-	organization  = "Sealift " + evidence.EmulatedMark + " hardware"
-	serialNumbers = 127 // bits of a random serial number
+	backdate     = 24 * time.Hour
+	rootValidity = 20 * 365 * 24 * time.Hour
 )
 
-// ErrPKI reports a saved PKI that cannot be used.
+// ErrHardware reports an architecture that nothing here plays.
+var ErrHardware = errors.New("emuroot: this hardware is not emulated")
+
+// ErrPKI reports a saved PKI, or a saved device, that cannot be used.
 var ErrPKI = errors.New("emuroot: saved PKI")
 
-// PKI is an emulated vendor: its root certificate and the key that signs device certificates.
+// PKI is an emulated vendor.
 type PKI struct {
-	Root     *x509.Certificate
 	Hardware evidence.Hardware
-	key      *ecdsa.PrivateKey
+	vendor   vendor
 }
 
-// New makes a vendor for a hardware architecture. Its root is valid for 20 years from now.
-func New(rand io.Reader, hw evidence.Hardware, now time.Time) (*PKI, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand)
-	if err != nil {
-		return nil, fmt.Errorf("make the emulated root's key: %w", err)
+// vendor is what a vendor of one architecture does.
+type vendor interface {
+	anchor() evidence.Anchor
+	// marshal returns what has to be kept, private keys included.
+	marshal() ([]byte, error)
+	newChip(rand io.Reader, name string) (chip, error)
+	// openChip reads what chip.marshal returned.
+	openChip(data []byte) (chip, error)
+}
+
+// architecture makes and opens vendors.
+type architecture struct {
+	make func(rand io.Reader, now time.Time) (vendor, error)
+	open func(data []byte) (vendor, error)
+}
+
+func architectures() map[evidence.Hardware]architecture {
+	return map[evidence.Hardware]architecture{
+		evidence.TrustZone: {newTrustZone, openTrustZone},
+		evidence.SEVSNP:    {newSNP, openSNP},
+		evidence.CCA:       {newCCA, openCCA},
+		evidence.CSV:       {newCSV, openCSV},
 	}
-	serial, err := newSerial(rand)
+}
+
+// Played lists the architectures for which there is a vendor.
+func Played() []evidence.Hardware {
+	var out []evidence.Hardware
+	for _, hw := range evidence.AllHardware() {
+		if _, known := architectures()[hw]; known {
+			out = append(out, hw)
+		}
+	}
+	return out
+}
+
+// New makes a vendor for a hardware architecture. Its root is valid for 20 years from now. One for SEV-SNP takes seconds,
+// since its format demands RSA-4096.
+func New(rand io.Reader, hw evidence.Hardware, now time.Time) (*PKI, error) {
+	a, known := architectures()[hw]
+	if !known {
+		return nil, fmt.Errorf("%w: %q", ErrHardware, hw)
+	}
+	v, err := a.make(rand, now)
+	if err != nil {
+		return nil, fmt.Errorf("make an emulated vendor of %s: %w", hw, err)
+	}
+	return &PKI{Hardware: hw, vendor: v}, nil
+}
+
+// record is a vendor on disk.
+type record struct {
+	Version  uint   `cbor:"1,keyasint"`
+	Hardware string `cbor:"2,keyasint"`
+	Vendor   []byte `cbor:"3,keyasint"`
+}
+
+const recordVersion = 1
+
+// Marshal returns the vendor with its private keys, to be kept where only their owner can read them.
+func (p *PKI) Marshal() ([]byte, error) {
+	data, err := p.vendor.marshal()
 	if err != nil {
 		return nil, err
 	}
-	template := &x509.Certificate{
-		SerialNumber: serial, Subject: subject(hw, "root"), NotBefore: now.Add(-backdate), NotAfter: now.Add(rootValidity),
-		KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true, MaxPathLenZero: true,
+	return cose.Marshal(record{Version: recordVersion, Hardware: string(p.Hardware), Vendor: data})
+}
+
+// Parse reads what [PKI.Marshal] wrote.
+func Parse(data []byte) (*PKI, error) {
+	var r record
+	if err := cose.Unmarshal(data, &r); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPKI, err)
 	}
-	der, err := x509.CreateCertificate(rand, template, template, key.Public(), key)
+	hw := evidence.Hardware(r.Hardware)
+	a, known := architectures()[hw]
+	if r.Version != recordVersion || !known {
+		return nil, fmt.Errorf("%w: version %d of a vendor of %q", ErrPKI, r.Version, r.Hardware)
+	}
+	v, err := a.open(r.Vendor)
 	if err != nil {
-		return nil, fmt.Errorf("make the emulated root: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrPKI, err)
 	}
-	root, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("make the emulated root: %w", err)
+	p := &PKI{Hardware: hw, vendor: v}
+	if !p.Anchor().IsEmulated() {
+		return nil, fmt.Errorf("%w: the root does not say that it is emulated", ErrPKI)
 	}
-	return &PKI{Root: root, Hardware: hw, key: key}, nil
+	return p, nil
 }
 
 // Load reads the vendor that [PKI.Save] wrote to dir. The error is an fs.ErrNotExist if there is none.
 func Load(dir string) (*PKI, error) {
-	certPEM, err := os.ReadFile(filepath.Join(dir, certFile))
+	root, err := os.ReadFile(filepath.Join(dir, rootFile))
 	if err != nil {
 		return nil, fmt.Errorf("load the emulated root: %w", err)
 	}
-	keyPEM, err := os.ReadFile(filepath.Join(dir, keyFile))
+	data, err := os.ReadFile(filepath.Join(dir, vendorFile))
+	var p *PKI
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		p, err = loadOld(dir, root)
+	case err == nil:
+		p, err = Parse(data)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("load the emulated root: %w", err)
 	}
-	anchor, err := evidence.ParseAnchorPEM(certPEM)
+	kept, err := p.Anchor().PEM()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrPKI, err)
 	}
-	if anchor.Cert == nil || !anchor.IsEmulated() || len(anchor.Cert.Subject.OrganizationalUnit) != 1 {
-		return nil, fmt.Errorf("%w: %s is not an emulated vendor's root", ErrPKI, certFile)
+	if !bytes.Equal(kept, root) {
+		return nil, fmt.Errorf("%w: %s is not this vendor's root", ErrPKI, rootFile)
 	}
-	signer, err := cose.ParsePrivatePEM(keyPEM)
+	return p, nil
+}
+
+// loadOld reads a vendor of TrustZone as it was saved before there were other architectures.
+func loadOld(dir string, root []byte) (*PKI, error) {
+	key, err := os.ReadFile(filepath.Join(dir, oldKeyFile))
+	if err != nil {
+		return nil, err
+	}
+	v, err := openTrustZone(append(bytes.Clone(root), key...))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrPKI, err)
 	}
-	key, ok := signer.(*ecdsa.PrivateKey)
-	if !ok || !key.PublicKey.Equal(anchor.Cert.PublicKey) {
-		return nil, fmt.Errorf("%w: key and certificate do not belong together", ErrPKI)
-	}
-	return &PKI{Root: anchor.Cert, Hardware: evidence.Hardware(anchor.Cert.Subject.OrganizationalUnit[0]), key: key}, nil
+	return &PKI{Hardware: evidence.TrustZone, vendor: v}, nil
 }
 
 // LoadOrNew loads the vendor of dir, or makes and saves one where there is none.
@@ -123,21 +198,24 @@ func LoadOrNew(dir string, rand io.Reader, hw evidence.Hardware, now time.Time) 
 	return p, nil
 }
 
-// Save writes the vendor to dir: the key first and each file by rename, so that a certificate without its key is never
-// left behind. The key file is readable by its owner only.
+// Save writes the vendor to dir: the keys first and each file by rename, so that a root without its keys is never left
+// behind. The file with the keys is readable by its owner only.
 func (p *PKI) Save(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("save the emulated root: %w", err)
 	}
-	keyPEM, err := cose.MarshalPrivatePEM(p.key)
+	data, err := p.Marshal()
 	if err != nil {
 		return fmt.Errorf("save the emulated root: %w", err)
 	}
-	if err := writeFile(filepath.Join(dir, keyFile), keyPEM, 0o600); err != nil {
+	if err := writeFile(filepath.Join(dir, vendorFile), data, 0o600); err != nil {
 		return fmt.Errorf("save the emulated root: %w", err)
 	}
-	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.Root.Raw})
-	if err := writeFile(filepath.Join(dir, certFile), certPEM, 0o644); err != nil {
+	root, err := p.Anchor().PEM()
+	if err != nil {
+		return fmt.Errorf("save the emulated root: %w", err)
+	}
+	if err := writeFile(filepath.Join(dir, rootFile), root, 0o644); err != nil {
 		return fmt.Errorf("save the emulated root: %w", err)
 	}
 	return nil
@@ -153,7 +231,14 @@ func writeFile(path string, data []byte, mode fs.FileMode) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(path+".new", path)
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // Fingerprint identifies the root, as an [evidence.Anchor] does.
@@ -161,46 +246,7 @@ func (p *PKI) Fingerprint() [32]byte { return p.Anchor().Fingerprint() }
 
 // Anchor returns the root as a trust anchor for this hardware, marked as emulated.
 func (p *PKI) Anchor() evidence.Anchor {
-	return evidence.Anchor{Cert: p.Root, Name: p.Root.Subject.CommonName, Hardware: p.Hardware, Emulated: true}
-}
-
-// SignerID returns the SHA-256 of the root's public key (SubjectPublicKeyInfo): the signer-id of every measurement that
-// the emulator makes.
-func (p *PKI) SignerID() [32]byte { return sha256.Sum256(p.Root.RawSubjectPublicKeyInfo) }
-
-// IssueIAK makes an Initial Attestation Key for the device called name, and its certificate, valid as long as the root.
-// The chain is in DER, leaf first, without the root: what belongs in [evidence.Bundle.Collateral].
-func (p *PKI) IssueIAK(rand io.Reader, name string) (iak crypto.Signer, chain [][]byte, err error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make an attestation key: %w", err)
-	}
-	serial, err := newSerial(rand)
-	if err != nil {
-		return nil, nil, err
-	}
-	template := &x509.Certificate{
-		SerialNumber: serial, Subject: subject(p.Hardware, "device "+name), NotBefore: p.Root.NotBefore,
-		NotAfter: p.Root.NotAfter, KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand, template, p.Root, key.Public(), p.key)
-	if err != nil {
-		return nil, nil, fmt.Errorf("certify an attestation key: %w", err)
-	}
-	return key, [][]byte{der}, nil
-}
-
-func subject(hw evidence.Hardware, what string) pkix.Name {
-	return pkix.Name{CommonName: fmt.Sprintf("%s %s %s", evidence.EmulatedMark, hw, what),
-		Organization: []string{organization}, OrganizationalUnit: []string{string(hw)}}
-}
-
-func newSerial(rand io.Reader) (*big.Int, error) {
-	buf := make([]byte, serialNumbers/8+1)
-	if _, err := io.ReadFull(rand, buf); err != nil {
-		return nil, fmt.Errorf("make a serial number: %w", err)
-	}
-	buf[0] &= 0x7f
-	buf[len(buf)-1] |= 1
-	return new(big.Int).SetBytes(buf), nil
+	a := p.vendor.anchor()
+	a.Hardware, a.Emulated = p.Hardware, true
+	return a
 }

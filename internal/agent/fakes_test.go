@@ -40,7 +40,7 @@ func (f *fakeTEE) Info() (hw.Info, error) {
 }
 
 func (f *fakeTEE) Evidence(_ context.Context, b [64]byte) (hw.Evidence, error) {
-	e, err := f.device.Evidence(rand.Reader, b, agentImage, sha256.Sum256(f.config))
+	e, err := f.device.Evidence(rand.Reader, emuroot.Request{Binding: b, Launch: agentImage[:], Config: sha256.Sum256(f.config)})
 	return hw.Evidence{Token: e.Data, MediaType: e.MediaType, Chain: e.Collateral}, err
 }
 

@@ -45,7 +45,7 @@ func (e *Emulated) Evidence(challenge []byte, key *cose.Key) ([]byte, string, []
 	c := evidence.Claims{Nonce: challenge, UEID: e.Device.InstanceID[:], OEMID: bytes.Repeat([]byte{0x5a}, 16), HWModel: []byte(hw),
 		HWVersion: "1", AgentEncKey: enc}
 	bundle, err := evidence.Collect(c, hw, key, e.Config, func(b [64]byte) (evidence.HardwareEvidence, error) {
-		return e.Device.Evidence(rand.Reader, b, e.Image, sha256.Sum256(e.Config))
+		return e.Device.Evidence(rand.Reader, emuroot.Request{Binding: b, Launch: e.Image[:], Config: sha256.Sum256(e.Config)})
 	})
 	if err != nil {
 		return nil, "", nil, fmt.Errorf("making Evidence: %w", err)

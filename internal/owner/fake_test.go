@@ -235,7 +235,7 @@ func (m *fakeMOC) evidence(r *http.Request) (any, error) {
 		c.TAs = append(c.TAs, ta)
 	}
 	bundle, err := evidence.Collect(c, "emu:trustzone", m.agentKey, m.config.Marshal(), func(b [64]byte) (evidence.HardwareEvidence, error) {
-		return m.device.Evidence(rand.Reader, b, m.agent, m.config.Digest())
+		return m.device.Evidence(rand.Reader, emuroot.Request{Binding: b, Launch: m.agent[:], Config: m.config.Digest()})
 	})
 	if err != nil {
 		return nil, err

@@ -147,7 +147,7 @@ func (a *fakeAgent) evidence(challenge []byte) []byte {
 			c.AgentKID, c.ConfigDigest = key.KID(), config
 			b = evidence.Binding("emu:trustzone", signed, key.Thumbprint(), sha256.Sum256(c.Marshal()))
 		}
-		return a.device.Evidence(rand.Reader, b, a.image, config)
+		return a.device.Evidence(rand.Reader, emuroot.Request{Binding: b, Launch: a.image[:], Config: config})
 	})
 	must(a.t, err)
 	return bundle

@@ -53,7 +53,7 @@ func (i *instance) Info() (hw.Info, error) {
 }
 
 func (i *instance) Evidence(_ context.Context, b [64]byte) (hw.Evidence, error) {
-	e, err := i.device.Evidence(rand.Reader, b, agentImage, sha256.Sum256(i.config))
+	e, err := i.device.Evidence(rand.Reader, emuroot.Request{Binding: b, Launch: agentImage[:], Config: sha256.Sum256(i.config)})
 	return hw.Evidence{Token: e.Data, MediaType: e.MediaType, Chain: e.Collateral}, err
 }
 

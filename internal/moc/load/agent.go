@@ -156,7 +156,7 @@ func (a *Agent) Evidence(challenge []byte) ([]byte, error) {
 		c.Manifests = append(c.Manifests, evidence.ManifestRef{URI: "tag:sealift.invalid,2026:" + in.id.String(), Digest: in.manifest.Digest})
 	}
 	return evidence.Collect(c, hardwareName, a.Key(), a.config, func(b [64]byte) (evidence.HardwareEvidence, error) {
-		return a.device.Evidence(rand.Reader, b, Image, sha256.Sum256(a.config))
+		return a.device.Evidence(rand.Reader, emuroot.Request{Binding: b, Launch: Image[:], Config: sha256.Sum256(a.config)})
 	})
 }
 

@@ -12,8 +12,11 @@ import (
 
 	"sealift/internal/image"
 	"sealift/internal/platform"
+	"sealift/internal/platform/qemu"
 	"sealift/internal/platform/sandbox"
 )
+
+const recordVersion = 1
 
 // record is what has to survive of an instance.
 type record struct {
@@ -174,7 +177,7 @@ func explain(err error) error {
 	switch {
 	case errors.Is(err, sandbox.ErrProgram), errors.Is(err, sandbox.ErrSpec):
 		return fmt.Errorf("%w: %w", platform.ErrInvalid, err)
-	case errors.Is(err, sandbox.ErrUnsupported):
+	case errors.Is(err, sandbox.ErrUnsupported), errors.Is(err, qemu.ErrUnsupported):
 		return fmt.Errorf("%w: %w", platform.ErrUnsupported, err)
 	}
 	return err
