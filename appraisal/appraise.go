@@ -30,7 +30,7 @@ func Appraise(v *evidence.Verified, p *Policy, now time.Time, expect ...Expect) 
 	a := newAppraiser(p, now)
 	if !v.Authentic() {
 		a.fail(Finding{Code: evidence.CodeMalformed, Claim: "Evidence", Expected: "verified Evidence", Got: "none",
-			Source: "the caller"}, "there is no verified Evidence", valueCryptoFailed, required...)
+			Source: "the caller"}, "there is no verified Evidence", valueCryptoFailed, a.required...)
 		return a.finish()
 	}
 	a.v = v
@@ -74,15 +74,20 @@ func AppraiseBundle(bundle []byte, in evidence.Input, p *Policy, expect ...Expec
 	}
 	a := newAppraiser(p, in.Now)
 	a.r.EvidenceDigest = sha256.Sum256(bundle)
+	a.refused(err, in)
+	return a.finish(), nil
+}
+
+// refused records what the verification found.
+func (a *appraiser) refused(err error, in evidence.Input) {
 	// What does not verify may still rest on an emulated root, or claim to: the mark has to show when one is configured.
 	for _, root := range in.Anchors.Roots {
 		a.r.Emulated = a.r.Emulated || root.IsEmulated()
 	}
 	for _, m := range evidence.Mismatches(err) {
 		a.fail(Finding{Code: m.Code, Claim: m.Claim, Expected: m.Expected, Got: m.Got, Source: m.Source, Hint: m.Hint},
-			"the Evidence did not verify: "+m.Claim, valueCryptoFailed, required...)
+			"the Evidence did not verify: "+m.Claim, valueCryptoFailed, a.required...)
 	}
-	return a.finish(), nil
 }
 
 type appraiser struct {
@@ -90,6 +95,8 @@ type appraiser struct {
 	p   *Policy
 	r   *Result
 	now time.Time
+
+	required []string // claims without which no status is better than none
 }
 
 func newAppraiser(p *Policy, now time.Time) *appraiser {
@@ -97,7 +104,7 @@ func newAppraiser(p *Policy, now time.Time) *appraiser {
 	for _, name := range vectorOrder {
 		r.Vector[name] = Claim{valueUnasserted, "nothing in the Evidence speaks of it"}
 	}
-	return &appraiser{p: p, r: r, now: now}
+	return &appraiser{p: p, r: r, now: now, required: required}
 }
 
 func (a *appraiser) ok(f Finding) {
@@ -145,7 +152,7 @@ func (a *appraiser) finish() *Result {
 	for _, c := range a.r.Vector {
 		worst = max(worst, c.Tier())
 	}
-	for _, name := range required {
+	for _, name := range a.required {
 		if a.r.Vector[name].Tier() == TierNone && worst != TierContraindicated {
 			worst = TierNone
 			break

@@ -136,6 +136,8 @@ func joinDigests(ds []Digest) string {
 	return strings.Join(out, " or ")
 }
 
+func orText(list []string) string { return strings.Join(list, " or ") }
+
 func originOf(source string) string {
 	if source == "" {
 		return ""

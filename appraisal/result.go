@@ -102,6 +102,8 @@ type Result struct {
 	PolicyHash     Hex32             `json:"policy_hash"`
 	EvidenceDigest Hex32             `json:"evidence_digest"` // SHA-256 of the bundle
 	Time           time.Time         `json:"time"`
+	HardwareOnly   bool              `json:"hardware_only,omitempty"` // Evidence of hardware by itself: see [AppraiseHardware]
+	Limits         []string          `json:"limits,omitempty"`        // what cannot be concluded from it
 }
 
 // OK reports whether the policy is satisfied: the status is affirming, or it is warning and the policy says that this
@@ -158,6 +160,9 @@ func (r *Result) Explain(w io.Writer) error {
 	}
 	if r.Emulated {
 		p.line("%s: this rests on hardware that a program plays; it protects nothing from the machine's operator", evidence.EmulatedMark)
+	}
+	for _, l := range r.Limits {
+		p.line("not concluded: %s", l)
 	}
 	failed := r.Failed()
 	if len(failed) > 1 {
