@@ -49,9 +49,6 @@ type Options struct {
 func Run(ctx context.Context, o Options) (*Report, error) {
 	begun := time.Now()
 	f, err := findFault(o.Fault)
-	if err == nil && f != nil {
-		err = f.fits(o.Mode)
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -173,12 +170,12 @@ func (r *run) story(ctx context.Context) error {
 		return err
 	}
 	ta := filepath.Join(programs, stats.TAProgram)
-	if r.fault != nil && r.fault.older {
+	if r.fault != nil && r.fault.older(r.opt.Mode) {
 		if err := r.olderVersion(ctx, programs, ta); err != nil {
 			return err
 		}
 	}
-	dep, err := r.deploy(ctx, "stats", programs, ta)
+	dep, err := r.deploy(ctx, "stats", r.opt.Mode, programs, ta)
 	if err != nil {
 		return err
 	}
@@ -204,7 +201,8 @@ func (r *run) story(ctx context.Context) error {
 
 // use does what the deployment is for, and removes it.
 func (r *run) use(ctx context.Context) error {
-	if r.opt.Mode.Bundled() { // the TA's own keys exist only now
+	sealed := r.opt.Mode.Sealed(usecase.TA)
+	if sealed { // the TA's own keys exist only now
 		if _, err := r.appraise(ctx); err != nil {
 			return err
 		}
@@ -212,7 +210,12 @@ func (r *run) use(ctx context.Context) error {
 	if err := r.ask(ctx); err != nil {
 		return err
 	}
-	if r.fault != nil && r.fault.Name == "rollback" {
+	if r.fault != nil && r.fault.Name == faultRollback {
+		if sealed { // then the operator has an older package that this Agent could open
+			if err := r.releaseAgain(ctx); err != nil {
+				return err
+			}
+		}
 		if err := r.awaitFailure(ctx); err != nil {
 			return err
 		}
@@ -222,13 +225,13 @@ func (r *run) use(ctx context.Context) error {
 }
 
 // deploy packs the example with a TA and asks the M/OC for a place.
-func (r *run) deploy(ctx context.Context, name, programs, ta string) (*mocapi.Deployment, error) {
+func (r *run) deploy(ctx context.Context, name string, mode usecase.Mode, programs, ta string) (*mocapi.Deployment, error) {
 	records := filepath.Join(r.dir, stats.RecordsFile)
 	if err := os.WriteFile(records, stats.Records, 0o600); err != nil {
 		return nil, err
 	}
 	path := filepath.Join(r.dir, name+".yaml")
-	text := description(r.opt.Mode, ta, filepath.Join(programs, stats.UAProgram), records)
+	text := description(mode, ta, filepath.Join(programs, stats.UAProgram), records)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
@@ -243,13 +246,27 @@ func (r *run) deploy(ctx context.Context, name, programs, ta string) (*mocapi.De
 	return r.owner.Deploy(ctx, owner.DeployRequest{Package: packed.File})
 }
 
-// olderVersion deploys an older TA of the same owner: something for the operator to be dishonest with.
+// releaseAgain is a newer release of the same.
+func (r *run) releaseAgain(ctx context.Context) error {
+	a, err := r.owner.Appraised(r.id)
+	if err == nil {
+		_, err = r.owner.Release(ctx, a)
+	}
+	return err
+}
+
+// olderVersion deploys an older TA of the same owner: something for the operator to be dishonest with. Where the TA is to travel with the
+// PD, the older one did not.
 func (r *run) olderVersion(ctx context.Context, programs, ta string) error {
 	older := filepath.Join(r.dir, "stats-ta-older")
 	if err := appendByte(ta, older); err != nil {
 		return err
 	}
-	_, err := r.deploy(ctx, "older", programs, older)
+	mode := r.opt.Mode
+	if mode.Sealed(usecase.TA) {
+		mode = usecase.ModeTAPD
+	}
+	_, err := r.deploy(ctx, "older", mode, programs, older)
 	return err
 }
 
@@ -294,6 +311,14 @@ func (r *run) appraiseAndRelease(ctx context.Context, dep *mocapi.Deployment) er
 	a, err := r.appraise(ctx)
 	if err != nil {
 		return err
+	}
+	if r.opt.Mode.Bundled() && !r.opt.Mode.Sealed(usecase.TA) { // the TA comes after the Agent's appraisal and before the release
+		if _, err := r.owner.Await(ctx, r.id); err != nil {
+			return err
+		}
+		if a, err = r.appraise(ctx); err != nil {
+			return err
+		}
 	}
 	_, err = r.owner.Release(ctx, a)
 	return err

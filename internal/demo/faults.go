@@ -23,24 +23,28 @@ type Fault struct {
 	What  string   // for people
 	Exit  int      // of the refusal
 	Codes []string // fault codes that are the right refusal
-
-	// older says that the fault needs another, older TA of the same owner, in a package of its own.
-	older bool
 }
+
+// Names of faults that need more than a dishonest operator.
+const (
+	faultMeasurement = "measurement"
+	faultTASwap      = "ta-swap"
+	faultRollback    = "rollback"
+)
 
 // Faults lists what can be broken.
 func Faults() []Fault {
 	return []Fault{
-		{Name: "measurement", What: "the device runs an Agent that differs by one byte from the one that the owner trusts",
+		{Name: faultMeasurement, What: "the device runs an Agent that differs by one byte from the one that the owner trusts",
 			Exit: fault.ExitAttestation, Codes: []string{fault.AppraisalRefused, fault.OperatorAppraisal}},
-		{Name: "ta-swap", What: "the operator installs an older TA in the place of the one that was ordered",
-			Exit: fault.ExitAttestation, Codes: []string{fault.AppraisalRefused}, older: true},
+		{Name: faultTASwap, What: "the operator installs an older TA in the place of the one that was ordered",
+			Exit: fault.ExitAttestation, Codes: []string{fault.AppraisalRefused}},
 		{Name: "nonce", What: "the operator answers the owner's challenge with Evidence that it has kept",
 			Exit: fault.ExitAttestation, Codes: []string{fault.AppraisalRefused}},
 		{Name: "signature", What: "the operator alters the Evidence by one bit",
 			Exit: fault.ExitAttestation, Codes: []string{fault.AppraisalRefused}},
-		{Name: "rollback", What: "the operator puts an older TA in the place of the running one",
-			Exit: fault.ExitPolicy, Codes: []string{fault.RollbackRefused}, older: true},
+		{Name: faultRollback, What: "the operator puts an older TA in the place of the running one",
+			Exit: fault.ExitPolicy, Codes: []string{fault.RollbackRefused}},
 		{Name: "pd-early", What: "the operator says that the Evidence was appraised already, to get the PD",
 			Exit: fault.ExitPolicy, Codes: []string{fault.ReleaseBeforeAppraisal}},
 	}
@@ -63,19 +67,15 @@ func findFault(name string) (*Fault, error) {
 	return &all[i], nil
 }
 
-// fits reports whether the fault can be planted in a mode.
-func (f *Fault) fits(m usecase.Mode) error {
-	alone := func(p []usecase.Payload) bool { return len(p) == 1 && p[0] == usecase.TA }
-	if f.older && !slices.ContainsFunc(m.Packages(), alone) {
-		return fault.New(fault.BadRequest, "the fault %s needs a mode in which the TA is a package of its own, and %s is none", f.Name, m).
-			WithHint("--mode ua,ta,pd or --mode ta,pd")
-	}
-	return nil
+// older reports whether the fault needs another, older TA of the same owner. Where the TA travels with the PD, a rollback takes an older
+// release instead.
+func (f *Fault) older(m usecase.Mode) bool {
+	return f.Name == faultTASwap || f.Name == faultRollback && !m.Sealed(usecase.TA)
 }
 
 // plant returns the Agent image and the M/OC's arguments with which the fault exists.
 func (f *Fault) plant(dir, agent string) (image string, mocArgs []string, err error) {
-	if f.Name != "measurement" {
+	if f.Name != faultMeasurement {
 		return agent, []string{"--dishonest", f.Name}, nil
 	}
 	image = filepath.Join(dir, "sealift-agent-altered")

@@ -19,6 +19,7 @@ import (
 	"strings"
 
 	"sealift/examples/stats"
+	"sealift/internal/moc/course"
 	"sealift/internal/moc/mocapi"
 )
 
@@ -55,10 +56,11 @@ func (r *run) watch(ctx context.Context) {
 	sight := &Sight{Packages: []SeenPackage{}, History: map[string]int{}, Found: []string{}}
 	r.report.OperatorSaw = sight
 	client := r.stack.Client(mocapi.RoleOperator)
+	clear, _ := course.Roles(r.opt.Mode)
 	if dep, err := client.Deployment(ctx, r.id, 0, 0); err == nil {
 		for _, p := range dep.Packages {
 			seen := SeenPackage{Role: p.Role, Name: p.Repository, Content: "ciphertext", Blobs: blobs(ctx, client, p)}
-			if p.Role == mocapi.PackageTA || p.Role == mocapi.PackageUA {
+			if slices.Contains(clear, p.Role) {
 				seen.Content = "signed, in the clear"
 			}
 			sight.Packages = append(sight.Packages, seen)

@@ -185,7 +185,7 @@ func (s *Server) takeAppraisal(tx *store.Tx, d *store.Deployment, e *store.Evide
 			return err
 		}
 	}
-	if d.Released { // PD that was withheld since the last appraisal no longer counted
+	if course.Missing(d) != nil { // what waited for the appraisal: a TA, or PD that was withheld since the last one no longer counted
 		d.Private.Wake++
 	}
 	if err := tx.AddEvent(d.ID, "appraisal", "the owner accepted the Evidence %s", e.ID); err != nil {
