@@ -189,6 +189,32 @@ func TestUnsigned(t *testing.T) {
 	}
 }
 
+// TestNoEnd wants lists that say until when they are good.
+func TestNoEnd(t *testing.T) {
+	list := newChain(t).ca.list(t, nil, 3)
+	algorithm := pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}}
+	type body struct {
+		Version    int
+		Algorithm  pkix.AlgorithmIdentifier
+		Issuer     asn1.RawValue
+		ThisUpdate time.Time
+	}
+	der, err := asn1.Marshal(struct {
+		Body      body
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}{body{1, algorithm, asn1.RawValue{FullBytes: list.RawIssuer}, now}, algorithm, asn1.BitString{Bytes: list.Signature}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x509.ParseRevocationList(der); err != nil {
+		t.Fatalf("not even a list: %v", err)
+	}
+	if _, err := Parse(der); !errors.Is(err, ErrMalformed) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestParse(t *testing.T) {
 	c := newChain(t)
 	list := c.ca.list(t, nil, 3)

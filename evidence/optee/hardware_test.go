@@ -136,3 +136,17 @@ func TestThroughVerifyRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestCertificates wants none: nothing could vouch for them, and nothing says what they mean.
+func TestCertificates(t *testing.T) {
+	d := emulated()
+	a := newAgent(t, d)
+	b, err := evidence.ParseBundle(a.bundle(t, d, "emu:trustzone", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Collateral = [][]byte{{0x30}}
+	if _, err := evidence.Verify(b.Marshal(), a.input(d.Key().Anchor())); !slices.Equal(codes(err), []string{evidence.CodeMalformed}) {
+		t.Errorf("got %v", err)
+	}
+}

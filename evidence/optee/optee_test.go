@@ -184,6 +184,21 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
+// TestOtherEncoding writes the same in a longer way, and another label.
+func TestOtherEncoding(t *testing.T) {
+	data := mint(t, emulated())
+	for name, c := range map[string][2][]byte{
+		"a number in two bytes": {{0x82, byte(TAMemory), 0x59}, {0x82, 0x18, byte(TAMemory), 0x59}},
+		"another label":         {[]byte(label), []byte("sealift-optee-pta-v2")},
+		"one element more":      {{0x85, 0x74}, {0x86, 0xf6, 0x74}},
+	} {
+		changed := bytes.Replace(data, c[0], c[1], 1)
+		if _, err := Parse(changed); bytes.Equal(changed, data) || !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestUnbound wants TA-MEMORY: the nonces of the other commands are anybody's choice.
 func TestUnbound(t *testing.T) {
 	data, err := emulated().Mint(rand.Reader, binding, config, map[Command][32]byte{TAHeader: {1}, TEEMemory: {3}})
