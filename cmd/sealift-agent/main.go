@@ -4,6 +4,9 @@
 // descriptor 3 is its hardware interface (package hw), /store is the folder of the REE for its sealed state, and /run is
 // memory of the TEE. It has no flags, reads no environment and no other file, so that its measurement and its measured
 // configuration say everything about what it does.
+//
+// In a confidential virtual machine it is the first and only program of the guest, /init: it finds hardware, Broker and store
+// behind three virtio-serial ports (package serial), and is an ordinary user as soon as it has opened them.
 package main
 
 import (

@@ -19,6 +19,10 @@ func newDemoCmd(*app) *cobra.Command {
 	return needsLinux("demo", "the worked example, on an emulated device")
 }
 
+func newImageCmd(*app) *cobra.Command {
+	return needsLinux("image", "Agent images and their reference values")
+}
+
 func newEmulatorCmd(*app) *cobra.Command {
 	cmd := needsLinux("emulator", "emulated secure hardware")
 	cmd.Hidden = true

@@ -82,6 +82,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newMocCmd(a),
 		newBrokerCmd(a),
 		newEmulatorCmd(a),
+		newImageCmd(a),
 		newBenchCmd(a),
 		newDoctorCmd(a),
 		newVersionCmd(a),

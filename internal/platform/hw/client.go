@@ -28,14 +28,46 @@ func Open(fd uintptr) (TEE, error) {
 	if err != nil {
 		return nil, fmt.Errorf("hw: descriptor %d is not a hardware interface: %w", fd, err)
 	}
-	c := &client{conn: conn, pending: map[uint64]chan Answer{}, channels: make(chan net.Conn, 1), gone: make(chan struct{})}
-	go c.receive()
-	return c, nil
+	return newClient(packetLink{conn}), nil
 }
 
-// client is a TEE at the Agent's end of the socket pair. One goroutine receives; each caller waits for its own answer.
+func newClient(l link) *client {
+	c := &client{link: l, pending: map[uint64]chan Answer{}, channels: make(chan net.Conn, 1), gone: make(chan struct{})}
+	go c.receive()
+	return c
+}
+
+// link carries requests and answers between an Agent and its platform.
+type link interface {
+	send(Request) error
+	// receive waits for the next answer. With news comes the channel. What is no message is packet.ErrMalformed; every other
+	// error says that the interface is gone.
+	receive(*Answer) (net.Conn, error)
+	close() error
+}
+
+// packetLink is the socket pair of an Agent that shares the machine's kernel.
+type packetLink struct{ conn *packet.Conn }
+
+func (l packetLink) send(r Request) error { return l.conn.Send(r, answerTime) }
+func (l packetLink) close() error         { return l.conn.Close() }
+
+func (l packetLink) receive(a *Answer) (net.Conn, error) {
+	files, err := l.conn.Receive(a, 0)
+	defer closeAll(files)
+	if err != nil || len(files) != 1 || a.ID != 0 {
+		return nil, err
+	}
+	conn, err := net.FileConn(files[0])
+	if err != nil {
+		return nil, nil // a file that is no channel is no news
+	}
+	return conn, nil
+}
+
+// client is a TEE at the Agent's end of its hardware interface. One goroutine receives; each caller waits for its own answer.
 type client struct {
-	conn     *packet.Conn
+	link     link
 	channels chan net.Conn
 	gone     chan struct{} // closed by receive when the platform is gone
 
@@ -50,7 +82,7 @@ func (c *client) receive() {
 	var current net.Conn
 	for {
 		var a Answer
-		files, err := c.conn.Receive(&a, 0)
+		channel, err := c.link.receive(&a)
 		if errors.Is(err, packet.ErrMalformed) {
 			continue // whoever waits for it runs into its time limit
 		}
@@ -58,10 +90,9 @@ func (c *client) receive() {
 			break
 		}
 		if a.ID == 0 {
-			current = c.newChannel(current, files)
+			current = c.newChannel(current, channel)
 			continue
 		}
-		closeAll(files)
 		c.mu.Lock()
 		waiting := c.pending[a.ID]
 		delete(c.pending, a.ID)
@@ -70,19 +101,14 @@ func (c *client) receive() {
 			waiting <- a
 		}
 	}
-	c.conn.Close()
+	c.link.close()
 	close(c.gone)
 	close(c.channels)
 }
 
 // newChannel closes the channel before and delivers the new one. Only the newest is ever worth having.
-func (c *client) newChannel(current net.Conn, files []*os.File) net.Conn {
-	defer closeAll(files)
-	if len(files) != 1 {
-		return current
-	}
-	conn, err := net.FileConn(files[0])
-	if err != nil {
+func (c *client) newChannel(current, conn net.Conn) net.Conn {
+	if conn == nil {
 		return current
 	}
 	select {
@@ -112,7 +138,7 @@ func (c *client) call(ctx context.Context, r Request) (Answer, error) {
 	}()
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	if err := c.conn.Send(r, answerTime); err != nil {
+	if err := c.link.send(r); err != nil {
 		return Answer{}, fmt.Errorf("%w: %w", ErrGone, err)
 	}
 	select {
@@ -201,7 +227,7 @@ func (c *client) Increment(expect uint64) (uint64, error) {
 
 func (c *client) Channels() <-chan net.Conn { return c.channels }
 
-func (c *client) Close() error { return c.conn.Close() }
+func (c *client) Close() error { return c.link.close() }
 
 func closeAll(files []*os.File) {
 	for _, f := range files {

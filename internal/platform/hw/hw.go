@@ -10,6 +10,9 @@
 // On the wire each request and each answer is one packet (package packet) with one CBOR map; see protocol.go. The platform
 // answers requests in order. A new channel to the Broker arrives as a packet of its own with the socket attached
 // (SCM_RIGHTS, unix(7)).
+//
+// In a virtual machine the same requests and answers travel over one virtio-serial port, and the channels over another
+// (package serial); whoever is the guest's kernel holds them. See OpenSerial.
 package hw
 
 import (

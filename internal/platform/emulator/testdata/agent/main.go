@@ -11,6 +11,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -20,8 +21,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sealift/internal/platform/guest"
 	"sealift/internal/platform/hw"
 	"sealift/internal/platform/sandbox"
+	"sealift/internal/platform/serial"
 )
 
 // Order and Report are the protocol of the test.
@@ -42,8 +45,7 @@ type Report struct {
 
 func main() {
 	sandbox.Init()
-	spare, _ = unix.FcntlInt(hw.FD, unix.F_DUPFD_CLOEXEC, 10)
-	tee, err := hw.Open(hw.FD)
+	tee, err := open()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -53,6 +55,18 @@ func main() {
 		go serve(tee, conn)
 	}
 	fmt.Fprintln(os.Stderr, "the platform is gone")
+}
+
+// store is the folder in the REE of an Agent in a virtual machine.
+var store *serial.Folder
+
+func open() (tee hw.TEE, err error) {
+	if guest.Inside() {
+		tee, store, err = guest.Open()
+		return tee, err
+	}
+	spare, _ = unix.FcntlInt(hw.FD, unix.F_DUPFD_CLOEXEC, 10)
+	return hw.Open(hw.FD)
 }
 
 // spare is a second descriptor of the hardware interface, to misuse it with.
@@ -116,6 +130,25 @@ func obey(tee hw.TEE, o Order, r *Report) (err error) {
 	case "write":
 		name, data, _ := strings.Cut(o.Arg, "=")
 		err = os.WriteFile(name, []byte(data), 0o600)
+	case "store-write":
+		name, data, _ := strings.Cut(o.Arg, "=")
+		f, err := store.Create(name)
+		if err != nil {
+			return err
+		}
+		_, err = io.WriteString(f, data)
+		return errors.Join(err, f.Sync(), f.Close(), store.SyncDir("."))
+	case "store-read":
+		f, err := store.Open(o.Arg)
+		if err != nil {
+			return err
+		}
+		r.Data, err = io.ReadAll(f)
+		return errors.Join(err, f.Close())
+	case "ls":
+		r.Text, err = list(o.Arg)
+	case "stop": // give no more signs of life, and take nothing
+		return unix.Kill(os.Getpid(), unix.SIGSTOP)
 	case "print":
 		for range o.Number {
 			fmt.Println(o.Arg)
@@ -124,6 +157,15 @@ func obey(tee hw.TEE, o Order, r *Report) (err error) {
 		r.Text, err = runTA(o.Arg)
 	}
 	return err
+}
+
+func list(dir string) (string, error) {
+	entries, err := os.ReadDir(dir)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return strings.Join(names, " "), err
 }
 
 // runTA starts the program in /store/ta in a sandbox of its own.

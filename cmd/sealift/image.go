@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"sealift/internal/dev"
+	"sealift/internal/image"
+	"sealift/internal/image/build"
+)
+
+// imageFlags are the flags of `image build`.
+type imageFlags struct {
+	instances                   []string
+	out, agent, kernel, runtime string
+	vm                          build.VM
+}
+
+func newImageCmd(a *app) *cobra.Command {
+	var f imageFlags
+	cmd := &cobra.Command{
+		Use:   "build",
+		Short: "build Agent images, and the reference values that policies accept them by",
+		Long: `Build the images that devices launch as TEE instances, one for each instance type, and reference-values.json: what each hardware
+architecture measures of them, in the form that an appraisal policy has. The same inputs give the same bytes, so an owner can build
+the images from sources that it trusts and compare.
+
+  process    the Agent itself
+  container  the Agent and an OCI runtime program (runc)
+  vm         a Linux kernel and an initramfs with the Agent and the modules of that kernel; scripts/setup.sh fetches the kernel
+
+Without --instance every type is built for which the inputs are there, and the others are named.`,
+		Example: "  sealift image build -o images",
+		Args:    cobra.NoArgs,
+		RunE:    func(*cobra.Command, []string) error { return a.buildImages(f) },
+	}
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.instances, "instance", nil, "instance type: process, container, vm; repeat for more (default: all that can be built)")
+	flags.StringVarP(&f.out, "output", "o", "", "folder to write to")
+	flags.StringVar(&f.agent, "agent", "", "the Agent's program (default: sealift-agent beside this program)")
+	flags.StringVar(&f.kernel, "kernel", "", "folder with a kernel and its modules (default: kernel beside this program)")
+	flags.StringVar(&f.runtime, "runtime", "", "OCI runtime program, static (default: the runc that is found)")
+	flags.StringVar(&f.vm.Cmdline, "cmdline", build.DefaultCmdline, "vm: command line of the kernel")
+	flags.UintVar(&f.vm.VCPUs, "vcpus", build.DefaultVCPUs, "vm: number of processors")
+	flags.UintVar(&f.vm.MemoryMiB, "memory", build.DefaultMemoryMiB, "vm: memory in MiB")
+	_ = cmd.MarkFlagRequired("output")
+	return newGroupCmd("image", "Agent images and their reference values", cmd)
+}
+
+// builder holds the inputs.
+type builder struct {
+	imageFlags
+	agentData []byte
+}
+
+func (a *app) buildImages(f imageFlags) error {
+	asked := f.instances
+	all := []string{image.Process, image.Container, image.VM}
+	for _, instance := range asked {
+		if !slices.Contains(all, instance) {
+			return usageError("process, container or vm", "there is no instance type %q", instance)
+		}
+	}
+	b, err := newBuilder(f)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(f.out, 0o755); err != nil {
+		return err
+	}
+	refs := build.References{Version: 1, Images: []build.Reference{}}
+	for _, instance := range all {
+		if len(asked) > 0 && !slices.Contains(asked, instance) {
+			continue
+		}
+		ref, err := b.build(instance)
+		if err != nil && len(asked) == 0 && instance != image.Process {
+			a.say("sealift: no image for the instance type %s: %v", instance, err)
+			// What an earlier build left there has other reference values, or none.
+			_ = os.Remove(filepath.Join(f.out, image.FileName(instance)))
+			continue
+		}
+		if err != nil {
+			return &exitError{code: exitFailure, err: fmt.Errorf("the image for the instance type %s: %w", instance, err), hint: buildHint(err)}
+		}
+		refs.Images = append(refs.Images, *ref)
+	}
+	data, err := refs.Marshal()
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(filepath.Join(f.out, build.ReferenceFile), data); err != nil {
+		return err
+	}
+	return a.print(refs, func(w io.Writer) { writeReferences(w, f.out, refs) })
+}
+
+func buildHint(err error) string {
+	if errors.Is(err, build.ErrNoKernel) {
+		return "scripts/setup.sh fetches Debian's kernel; --kernel names another folder"
+	}
+	return ""
+}
+
+func newBuilder(f imageFlags) (*builder, error) {
+	var err error
+	if f.agent == "" {
+		f.agent, err = dev.FindAgent()
+	} else {
+		err = dev.CheckAgent(f.agent)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if f.kernel == "" {
+		exe, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("finding this program: %w", err)
+		}
+		f.kernel = filepath.Join(filepath.Dir(exe), "kernel")
+	}
+	agent, err := os.ReadFile(f.agent)
+	if err != nil {
+		return nil, err
+	}
+	return &builder{imageFlags: f, agentData: agent}, nil
+}
+
+// build writes one image.
+func (b *builder) build(instance string) (*build.Reference, error) {
+	var out bytes.Buffer
+	var kernel *build.Package
+	var err error
+	switch instance {
+	case image.Process:
+		_, err = build.Process(&out, b.agentData)
+	case image.Container:
+		var runtime []byte
+		if runtime, err = b.readRuntime(); err == nil {
+			_, err = build.Container(&out, b.agentData, runtime)
+		}
+	case image.VM:
+		var k *build.Kernel
+		if k, err = build.ReadKernel(b.kernel); err == nil {
+			kernel = &k.Package
+			_, err = build.Guest(&out, b.agentData, k, b.vm)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	ref, err := build.NewReference(out.Bytes(), kernel, "sealift image build")
+	if err != nil {
+		return nil, err
+	}
+	return ref, replaceFile(filepath.Join(b.out, ref.File), out.Bytes())
+}
+
+// readRuntime reads the OCI runtime program.
+func (b *builder) readRuntime() ([]byte, error) {
+	path := b.runtime
+	if path == "" {
+		var err error
+		if path, err = exec.LookPath("runc"); err != nil {
+			return nil, fmt.Errorf("no OCI runtime program: %w (Debian: apt-get install runc)", err)
+		}
+	}
+	return os.ReadFile(path)
+}
+
+// replaceFile writes a file as a whole or not at all. A program that is being launched from the old one keeps that.
+func replaceFile(path string, data []byte) error {
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, data, 0o755); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+func writeReferences(w io.Writer, dir string, refs build.References) {
+	for _, r := range refs.Images {
+		fmt.Fprintf(w, "%-9s  %s\n           %s\n", r.Instance, filepath.Join(dir, r.File), r.Digest)
+		for _, v := range r.ReferenceValues {
+			fmt.Fprintf(w, "           %-9s %-11s %s\n", v.Hardware, v.Name, v.Digests[0])
+		}
+	}
+	fmt.Fprintf(w, "reference values: %s\n", filepath.Join(dir, build.ReferenceFile))
+}

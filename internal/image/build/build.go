@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package build makes Agent images (package image) and says what hardware will measure of them.
+//
+// An image depends on its inputs only: the same Agent, kernel, runtime and parameters give the same bytes, wherever and
+// whenever it is built. So whoever wants to accept an image can build it, instead of believing who runs it.
+//
+// The image of a vm is a kernel, and an initramfs with the Agent as its first program (/init), and beside it the kernel
+// modules that it loads in the order of their names.
+package build
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	"sealift/internal/image"
+	"sealift/internal/image/initramfs"
+	"sealift/internal/platform/sandbox"
+)
+
+// VM are the parameters of a virtual machine. They are measured.
+type VM struct {
+	Cmdline   string
+	VCPUs     uint
+	MemoryMiB uint
+}
+
+// Defaults of VM. A guest that fails ends, and its console tells why.
+const (
+	DefaultCmdline   = "console=ttyS0 quiet panic=-1"
+	DefaultVCPUs     = 1
+	DefaultMemoryMiB = 256
+)
+
+// ModuleDir is the folder of the initramfs with the kernel modules. They are loaded in the order of their names.
+const ModuleDir = "lib/modules"
+
+// folders are what a guest mounts file systems on.
+var folders = map[string]uint32{
+	"dev": 0o755, "lib": 0o755, ModuleDir: 0o755, "mnt": 0o755, "proc": 0o555, "run": 0o755, "sys": 0o555, "tmp": 0o1777,
+}
+
+// Process writes the image of a process: the Agent itself.
+func Process(w io.Writer, agent []byte) (*image.Image, error) {
+	return write(w, &image.Image{Instance: image.Process}, []part{{image.PartAgent, agent}})
+}
+
+// Container writes the image of a container: the Agent and the OCI runtime program that it starts TAs with.
+func Container(w io.Writer, agent, runtime []byte) (*image.Image, error) {
+	return write(w, &image.Image{Instance: image.Container}, []part{{image.PartAgent, agent}, {image.PartRuntime, runtime}})
+}
+
+// Guest writes the image of a vm.
+func Guest(w io.Writer, agent []byte, k *Kernel, vm VM) (*image.Image, error) {
+	archive, err := Initramfs(agent, k)
+	if err != nil {
+		return nil, err
+	}
+	img := &image.Image{Instance: image.VM, Cmdline: vm.Cmdline, VCPUs: vm.VCPUs, MemoryMiB: vm.MemoryMiB}
+	return write(w, img, []part{{image.PartKernel, k.Image}, {image.PartInitramfs, archive}})
+}
+
+// Initramfs returns the archive with the Agent and the modules of k.
+func Initramfs(agent []byte, k *Kernel) ([]byte, error) {
+	if err := sandbox.CheckProgram(bytes.NewReader(agent)); err != nil {
+		return nil, fmt.Errorf("build: the Agent: %w", err)
+	}
+	entries := []initramfs.Entry{{Name: "init", Mode: 0o755, Data: agent}}
+	for name, mode := range folders {
+		entries = append(entries, initramfs.Entry{Name: name, Mode: mode})
+	}
+	for i, name := range Modules {
+		entries = append(entries, initramfs.Entry{Name: fmt.Sprintf("%s/%02d-%s.ko", ModuleDir, i, name), Mode: 0o444, Data: k.Modules[name]})
+	}
+	var out bytes.Buffer
+	if err := initramfs.Write(&out, entries); err != nil {
+		return nil, fmt.Errorf("build: %w", err)
+	}
+	return out.Bytes(), nil
+}
+
+type part struct {
+	name string
+	data []byte
+}
+
+func write(w io.Writer, img *image.Image, parts []part) (*image.Image, error) {
+	readers := map[string]io.Reader{}
+	for _, p := range parts {
+		if len(p.data) == 0 {
+			return nil, errors.New("build: the part " + p.name + " is empty")
+		}
+		img.Parts = append(img.Parts, image.Part{Name: p.name, Size: int64(len(p.data))})
+		readers[p.name] = bytes.NewReader(p.data)
+	}
+	if err := image.Write(w, img, readers); err != nil {
+		return nil, err
+	}
+	return img, nil
+}
+
+// digest is how digests are written for people and files.
+func digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
