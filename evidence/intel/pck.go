@@ -99,9 +99,13 @@ func ParsePCK(der []byte) (*PCK, error) {
 		return nil, malformed("PCK certificate: %d extensions, want %d", len(cert.Extensions), pckExtensions)
 	}
 	for _, x := range cert.Extensions {
-		if x.Id.Equal(oidSGX) {
-			return p, p.readExtension(x.Value)
+		if !x.Id.Equal(oidSGX) {
+			continue
 		}
+		if err := p.readExtension(x.Value); err != nil {
+			return nil, err
+		}
+		return p, nil
 	}
 	return nil, malformed("PCK certificate: no SGX extension")
 }

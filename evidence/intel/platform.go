@@ -93,6 +93,82 @@ func (p *PKI) NewPlatform(rand io.Reader, s PlatformSpec) (*Platform, error) {
 	return out, nil
 }
 
+// pemQE is the type of a PEM block with what a quoting enclave puts into quotes, in the form of version 3.
+const pemQE = "EMULATED QUOTING ENCLAVE"
+
+// Marshal returns the platform's certificates and keys in PEM, to be kept where only their owner can read them: the chain,
+// the PCK's key, and for each TEE the quoting enclave and its attestation key.
+func (p *Platform) Marshal() ([]byte, error) {
+	out := bytes.Clone(p.Chain)
+	key := func(k *ecdsa.PrivateKey) error {
+		der, err := x509.MarshalPKCS8PrivateKey(k)
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})...)
+		return err
+	}
+	err := key(p.pck)
+	for _, t := range []TEE{SGX, TDX} {
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: pemQE, Bytes: p.qes[t].data.MarshalV3()})...)
+		err = join(err, key(p.qes[t].key))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("save an emulated platform: %w", err)
+	}
+	return out, nil
+}
+
+// ParsePlatform reads what [Platform.Marshal] wrote.
+func ParsePlatform(data []byte) (*Platform, error) {
+	var certs [][]byte
+	var qes []*SignatureData
+	var keys []*ecdsa.PrivateKey
+	p := &Platform{qes: map[TEE]*quotingEnclave{}}
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		switch block.Type {
+		case "CERTIFICATE":
+			certs, p.Chain = append(certs, block.Bytes), append(p.Chain, pem.EncodeToMemory(block)...)
+		case pemQE:
+			qe, err := ParseSignatureV3(block.Bytes)
+			if err != nil {
+				return nil, fmt.Errorf("%w: %w", ErrPKI, err)
+			}
+			qes = append(qes, qe)
+		default:
+			parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+			key, ok := parsed.(*ecdsa.PrivateKey)
+			if err != nil || !ok {
+				return nil, fmt.Errorf("%w: private key: %v", ErrPKI, err)
+			}
+			keys = append(keys, key)
+		}
+	}
+	if len(certs) != 3 || len(qes) != 2 || len(keys) != 3 {
+		return nil, fmt.Errorf("%w: %d certificates, %d quoting enclaves, %d keys", ErrPKI, len(certs), len(qes), len(keys))
+	}
+	if err := p.restore(certs[0], qes, keys); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// restore checks that the parts belong together.
+func (p *Platform) restore(pck []byte, qes []*SignatureData, keys []*ecdsa.PrivateKey) (err error) {
+	if p.PCK, err = ParsePCK(pck); err != nil {
+		return fmt.Errorf("%w: %w", ErrPKI, err)
+	}
+	p.pck = keys[0]
+	fits := Emulated(p.PCK.Cert) && p.pck.PublicKey.Equal(p.PCK.Cert.PublicKey)
+	for i, t := range []TEE{SGX, TDX} {
+		q := &quotingEnclave{key: keys[i+1], data: *qes[i]}
+		attestation, err := publicKey(&q.data.AttestationKey)
+		fits = fits && err == nil && q.key.PublicKey.Equal(attestation) && bytes.Equal(q.data.Chain, p.Chain)
+		p.qes[t] = q
+	}
+	if !fits {
+		return fmt.Errorf("%w: keys and certificates do not belong together", ErrPKI)
+	}
+	return nil
+}
+
 // SetQE gives the platform a quoting enclave with that report (REPORTDATA excepted) and a new attestation key.
 func (p *Platform) SetQE(rand io.Reader, t TEE, report EnclaveReport) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand)

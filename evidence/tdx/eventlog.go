@@ -187,18 +187,28 @@ func (l *EventLog) Replay() (rtmr [4][48]byte) {
 // vouches for. The error joins a [*evidence.Mismatch] for every register that differs. RTMR3 is not the firmware's:
 // where software extends it without the log, name it in except.
 func (l *EventLog) Check(v *Verified, except ...int) ([]Event, error) {
+	if err := l.compare(v.Report, except); err != nil {
+		return nil, err
+	}
+	return l.events, nil
+}
+
+// compare compares the registers after all events with those of a report.
+func (l *EventLog) compare(r *Report, except []int) error {
 	var wrong []error
 	got := l.Replay()
 	for i := range got {
-		if got[i] == v.Report.RTMR[i] || slices.Contains(except, i) {
+		if got[i] == r.RTMR[i] || slices.Contains(except, i) {
 			continue
 		}
 		wrong = append(wrong, &evidence.Mismatch{Code: evidence.CodeBinding, Claim: fmt.Sprintf("RTMR%d", i),
-			Expected: fmt.Sprintf("%x", v.Report.RTMR[i][:]), Got: fmt.Sprintf("%x", got[i][:]), Source: "the quote", Err: ErrRegister,
+			Expected: fmt.Sprintf("%x", r.RTMR[i][:]), Got: fmt.Sprintf("%x", got[i][:]), Source: "the quote", Err: ErrRegister,
 			Hint: "the event log is of another start of this TD, was changed, or lacks events"})
 	}
-	if len(wrong) > 0 {
-		return nil, errors.Join(wrong...)
-	}
-	return l.events, nil
+	return errors.Join(wrong...)
+}
+
+// IsEventLog reports whether data begins as an event log does, by which it is told from other collateral.
+func IsEventLog(data []byte) bool {
+	return len(data) > headerEvent+len(specID) && string(data[headerEvent:headerEvent+len(specID)]) == specID
 }

@@ -35,7 +35,7 @@ func checkRealLog(t *testing.T, data []byte) error {
 			covered++
 		}
 	}
-	if len(events) != 42 || kinds[0xd] != 18 || covered < 10 {
+	if len(events) != 43 || kinds[0xd] != 20 || covered < 10 {
 		return fmt.Errorf("%d events, %v, %d whose digest covers the data", len(events), kinds, covered)
 	}
 	return nil

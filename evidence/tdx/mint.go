@@ -28,9 +28,25 @@ func NewDevice(rand io.Reader, p *intel.PKI, s intel.PlatformSpec) (*Device, err
 	if err != nil {
 		return nil, fmt.Errorf("make a TDX platform: %w", err)
 	}
-	d := &Device{platform: platform}
+	return newDevice(platform), nil
+}
+
+// Marshal returns the platform's keys and certificates in PEM, to be kept where only their owner can read them.
+func (d *Device) Marshal() ([]byte, error) { return d.platform.Marshal() }
+
+// ParseDevice reads what [Device.Marshal] wrote.
+func ParseDevice(data []byte) (*Device, error) {
+	platform, err := intel.ParsePlatform(data)
+	if err != nil {
+		return nil, err
+	}
+	return newDevice(platform), nil
+}
+
+func newDevice(p *intel.Platform) *Device {
+	d := &Device{platform: p}
 	copy(d.userData[:], evidence.EmulatedMark)
-	return d, nil
+	return d
 }
 
 // Platform returns the platform: its PCK, and what collateral for it is made from.
