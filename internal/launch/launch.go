@@ -8,6 +8,7 @@ package launch
 import (
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -31,6 +32,12 @@ const (
 	RestartAlways    = "always"
 	RestartOnFailure = "on-failure"
 	RestartNever     = "never"
+)
+
+// What a payload is (Spec.Kind).
+const (
+	KindProgram = "program" // a static executable
+	KindOCI     = "oci"     // a container image, as package oci writes it
 )
 
 // Names of the environment variables that an application sees.
@@ -72,6 +79,14 @@ type Spec struct {
 	Restart     string   `cbor:"9,keyasint,omitempty" json:"restart,omitempty"`     // RestartAlways (default), RestartOnFailure, RestartNever
 	// Name is the program's own name, its argument number 0; default "ta" or "ua". Programs like busybox choose by it what they are.
 	Name string `cbor:"10,keyasint,omitempty" json:"name,omitempty"`
+	// Kind says what the payload is: KindProgram (default) or KindOCI.
+	Kind string `cbor:"11,keyasint,omitempty" json:"kind,omitempty"`
+	// Entrypoint takes the place of the image's Entrypoint and Cmd; Args then that of Cmd. KindOCI only, as what follows.
+	Entrypoint []string `cbor:"12,keyasint,omitempty" json:"entrypoint,omitempty"`
+	// Dir is the working directory, in place of the image's.
+	Dir string `cbor:"13,keyasint,omitempty" json:"dir,omitempty"`
+	// CPUMillis is how much of the device's processors it gets, in thousandths of one; 0: no limit.
+	CPUMillis uint32 `cbor:"14,keyasint,omitempty" json:"cpuMillis,omitempty"`
 }
 
 // Marshal returns the deterministic CBOR of s.
@@ -103,6 +118,9 @@ func (s Spec) withDefaults() Spec {
 	if s.Restart == "" {
 		s.Restart = RestartAlways
 	}
+	if s.Kind == "" {
+		s.Kind = KindProgram
+	}
 	return s
 }
 
@@ -122,10 +140,19 @@ func (s Spec) Validate() error {
 	if !slices.Contains([]string{RestartAlways, RestartOnFailure, RestartNever}, s.Restart) {
 		bad("restart is %q, not always, on-failure or never", s.Restart)
 	}
-	if len(s.Args)+len(s.Env) > MaxArgs {
-		bad("%d arguments and variables, more than %d", len(s.Args)+len(s.Env), MaxArgs)
+	if n := len(s.Args) + len(s.Env) + len(s.Entrypoint); n > MaxArgs {
+		bad("%d arguments and variables, more than %d", n, MaxArgs)
 	}
-	for _, a := range append([]string{s.Name}, s.Args...) {
+	if s.Kind != KindProgram && s.Kind != KindOCI {
+		bad("the payload is of kind %q, not program or oci", s.Kind)
+	}
+	if s.Kind != KindOCI && (len(s.Entrypoint) > 0 || s.Dir != "" || s.CPUMillis != 0) {
+		bad("entrypoint, dir and cpuMillis belong to a container image")
+	}
+	if s.Dir != "" && !path.IsAbs(s.Dir) {
+		bad("the working directory %q is not absolute", s.Dir)
+	}
+	for _, a := range slices.Concat([]string{s.Name, s.Dir}, s.Args, s.Entrypoint) {
 		if strings.ContainsRune(a, 0) {
 			bad("an argument holds a NUL")
 		}

@@ -15,7 +15,7 @@ import (
 func TestRoundTrip(t *testing.T) {
 	in := launch.Spec{
 		Args: []string{"grep", "${PD}/oui.csv"}, Env: []string{"LANG=C"}, Serve: launch.ServeStdio, Callers: launch.CallersAny,
-		Ports: []launch.Port{{Name: "http", Port: 8080}}, MemoryBytes: 1 << 28, MaxProcs: 4, CPUSeconds: 5, Restart: launch.RestartNever, Name: "busybox",
+		Ports: []launch.Port{{Name: "http", Port: 8080}}, MemoryBytes: 1 << 28, MaxProcs: 4, CPUSeconds: 5, Restart: launch.RestartNever, Name: "busybox", Kind: launch.KindProgram,
 	}
 	out, err := launch.Parse(in.Marshal())
 	if err != nil || !reflect.DeepEqual(in, out) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package runner runs TAs inside the TEE: each as a supervised program in a sandbox of its own, from a sealed memory file whose
-// digest was checked, with its released data in a folder in TEE memory.
+// digest was checked, with its released data in a folder in TEE memory. Payloads of other kinds (launch.Spec.Kind) have a [Loader]
+// each: package container runs OCI images.
 //
 // A TA value is one generation: one binary, one set of start parameters, one set of data. Whatever changes makes a new
 // generation, which is started beside the old one and takes its place when it runs, so that an update that fails leaves the
@@ -19,6 +20,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,6 +36,9 @@ var (
 	ErrNotReady = errors.New("runner: the program does not serve now")
 	ErrTimeout  = errors.New("runner: the program took too long")
 	ErrStopped  = errors.New("runner: stopped")
+	ErrMemory   = errors.New("runner: the program was killed because it reached its memory limit")
+	ErrKilled   = errors.New("runner: the program was killed")
+	ErrRuntime  = errors.New("runner: the runtime program failed")
 )
 
 // States of a TA, as Status shows them.
@@ -62,10 +67,12 @@ type Program struct {
 // Job is one process to start.
 type Job struct {
 	Name          string
-	Program       *os.File // a sealed memory file
-	Args, Env     []string // the program's own name first
-	PDDir, RunDir string   // folders of the Agent, bound read-only and writable
-	Stdin, Stdout *os.File // nil: nothing, or the log
+	Program       *os.File    // a sealed memory file
+	Args, Env     []string    // the program's own name first
+	Spec          launch.Spec // as the owner signed it, with variables expanded; Args and Env say the same for a single program
+	Contract      []string    // the SEALIFT_ variables alone
+	PDDir, RunDir string      // folders of the Agent, bound read-only and writable
+	Stdin, Stdout *os.File    // nil: nothing, or the log
 	Log           io.Writer
 	MemoryBytes   uint64
 	MaxProcs      uint64
@@ -78,7 +85,22 @@ type Process interface {
 	Kill() error
 }
 
-// Launcher starts processes; Sandbox is the real one.
+// Loader takes in payloads of one kind that are more than a single program.
+type Loader interface {
+	// Load takes in the payload that open gives, and returns its SHA-256. ErrProgram says that it can never run here.
+	Load(ctx context.Context, open func() (io.ReadCloser, error)) (Loaded, [32]byte, error)
+}
+
+// Loaded is a payload from which processes can be started, at the same time and one after the other.
+type Loaded interface {
+	// Inside and Launch are those of Launcher; Program is nil in the Job.
+	Inside(pdDir, runDir string) (pd, run string)
+	Launch(ctx context.Context, j Job) (Process, error)
+	// Close frees what Load took. Nothing of it runs any more.
+	Close() error
+}
+
+// Launcher starts processes of single programs; Sandbox is the real one.
 type Launcher interface {
 	// Seal copies a program into a sealed memory file and returns its SHA-256. ErrProgram says that it can never run here.
 	Seal(name string, r io.Reader) (*os.File, [32]byte, error)
@@ -91,7 +113,8 @@ type Launcher interface {
 // Options are the surroundings of all TAs. Zero durations and counts get the default beside them.
 type Options struct {
 	Launcher Launcher
-	Dir      string // in TEE memory; each TA makes a folder of its own in it
+	Loaders  map[string]Loader // by launch.Spec.Kind, for all kinds but launch.KindProgram
+	Dir      string            // in TEE memory; each TA makes a folder of its own in it
 	Log      *slog.Logger
 
 	MaxMemoryBytes uint64        // 4 GiB; upper bound of what a Spec may ask for, and what one that asks for nothing gets
@@ -140,12 +163,12 @@ type TA struct {
 	prog   Program
 	opts   Options
 	dir    string // holds the folders pd and run
-	memfd  *os.File
+	loaded Loaded
 	log    *Ring
 	attest *attester
 	ctx    context.Context
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // everything that uses dir or memfd
+	wg     sync.WaitGroup // everything that uses dir or loaded
 
 	mu     sync.Mutex
 	status Status
@@ -158,7 +181,7 @@ func Start(ctx context.Context, p Program, o Options) (*TA, error) {
 	o = o.withDefaults()
 	t := &TA{prog: p, opts: o, log: NewRing(o.LogBytes), status: Status{State: StateStarting}}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
-	if err := t.prepare(); err != nil {
+	if err := t.prepare(ctx); err != nil {
 		t.Stop()
 		return nil, err
 	}
@@ -175,15 +198,10 @@ func Start(ctx context.Context, p Program, o Options) (*TA, error) {
 	return t, nil
 }
 
-// prepare makes the memory file, the folders and the socket for Evidence.
-func (t *TA) prepare() error {
-	r, err := t.prog.Binary()
-	if err != nil {
-		return fmt.Errorf("runner: %s: %w", t.prog.Name, err)
-	}
-	defer r.Close()
+// prepare takes the payload in, and makes the folders and the socket for Evidence.
+func (t *TA) prepare(ctx context.Context) (err error) {
 	var digest [32]byte
-	if t.memfd, digest, err = t.opts.Launcher.Seal("ta", r); err != nil {
+	if t.loaded, digest, err = t.load(ctx); err != nil {
 		return fmt.Errorf("runner: %s: %w", t.prog.Name, err)
 	}
 	if digest != t.prog.Digest {
@@ -203,6 +221,41 @@ func (t *TA) prepare() error {
 	t.attest, err = serveAttest(filepath.Join(t.runDir(), attestName), t.prog.Attest)
 	return err
 }
+
+func (t *TA) load(ctx context.Context) (Loaded, [32]byte, error) {
+	if kind := t.prog.Spec.Kind; kind != "" && kind != launch.KindProgram {
+		l := t.opts.Loaders[kind]
+		if l == nil {
+			return nil, [32]byte{}, fmt.Errorf("%w: this instance type runs no payloads of kind %q", ErrProgram, kind)
+		}
+		return l.Load(ctx, t.prog.Binary)
+	}
+	r, err := t.prog.Binary()
+	if err != nil {
+		return nil, [32]byte{}, err
+	}
+	defer r.Close()
+	memfd, digest, err := t.opts.Launcher.Seal("ta", r)
+	if err != nil {
+		return nil, digest, err
+	}
+	return sealed{t.opts.Launcher, memfd}, digest, nil
+}
+
+// sealed is a single program in a sealed memory file.
+type sealed struct {
+	Launcher
+	memfd *os.File
+}
+
+// Launch implements Loaded.
+func (s sealed) Launch(ctx context.Context, j Job) (Process, error) {
+	j.Program = s.memfd
+	return s.Launcher.Launch(ctx, j)
+}
+
+// Close implements Loaded.
+func (s sealed) Close() error { return s.memfd.Close() }
 
 func (t *TA) pdDir() string  { return filepath.Join(t.dir, "pd") }
 func (t *TA) runDir() string { return filepath.Join(t.dir, "run") }
@@ -259,8 +312,10 @@ func (t *TA) Stop() {
 		t.attest.close()
 	}
 	t.wg.Wait()
-	if t.memfd != nil {
-		t.memfd.Close()
+	if t.loaded != nil {
+		if err := t.loaded.Close(); err != nil {
+			t.opts.Log.Warn("freeing a TA", "ta", t.prog.Name, "error", err)
+		}
 	}
 	if t.dir != "" {
 		_ = os.RemoveAll(t.dir)
@@ -288,21 +343,23 @@ func (t *TA) setState(state string) {
 
 // job fills in what all of the TA's processes share.
 func (t *TA) job() Job {
-	pdDir, runDir := t.opts.Launcher.Inside(t.pdDir(), t.runDir())
+	pdDir, runDir := t.loaded.Inside(t.pdDir(), t.runDir())
 	listen, attest := filepath.Join(runDir, listenName), filepath.Join(runDir, attestName)
 	spec := t.prog.Spec
-	env := append([]string{"PATH=/", launch.EnvPD + "=" + pdDir, launch.EnvAttest + "=" + attest}, spec.Env...)
+	contract := []string{launch.EnvPD + "=" + pdDir, launch.EnvAttest + "=" + attest}
 	vars := map[string]string{"PD": pdDir, "ATTEST": attest}
 	if spec.Serve != launch.ServeStdio {
-		env = append(env, launch.EnvListen+"="+listen)
+		contract = append(contract, launch.EnvListen+"="+listen)
 		vars["LISTEN"] = listen
 	}
+	spec.Args, spec.Entrypoint = launch.Expand(spec.Args, vars), launch.Expand(spec.Entrypoint, vars)
 	name := spec.Name
 	if name == "" {
 		name = "ta"
 	}
 	return Job{
-		Name: t.prog.Name, Program: t.memfd, Args: append([]string{name}, launch.Expand(spec.Args, vars)...), Env: env, PDDir: t.pdDir(), RunDir: t.runDir(),
+		Name: t.prog.Name, Args: append([]string{name}, spec.Args...), Env: slices.Concat([]string{"PATH=/"}, contract, spec.Env),
+		Spec: spec, Contract: contract, PDDir: t.pdDir(), RunDir: t.runDir(),
 		Log: t.log, MemoryBytes: bounded(spec.MemoryBytes, t.opts.MaxMemoryBytes),
 		MaxProcs: bounded(uint64(spec.MaxProcs), t.opts.MaxProcs), CPUSeconds: spec.CPUSeconds,
 	}
