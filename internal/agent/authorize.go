@@ -27,18 +27,38 @@ func validID(id suit.ComponentID) bool {
 	return slices.Contains([]string{classREE, classTEE, classPD, classStaged, classManifest}, string(id[0]))
 }
 
-// authorize is the access control list (suit-manifest section 10, suit-trust-domains security considerations): an owner of
-// the measured configuration writes the components of its own application, by whatever manifest.
+// authorize says whose a component is (suit-manifest section 10, suit-trust-domains security considerations): an owner of
+// the measured configuration writes the components of its own application, by whatever manifest. What may be done with them says rights.
 func (a *Agent) authorize(signer *cose.Key, id suit.ComponentID) error {
 	if signer == nil || !validID(id) {
 		return fmt.Errorf("%w: %s", errUnauthorised, id)
 	}
 	for _, o := range a.config.Owners {
-		if o.Key.Equal(signer) && o.App == app(id) {
+		if o.Key.Equal(signer) && o.App == app(id) && mayName(o, class(id)) {
 			return nil
 		}
 	}
 	return fmt.Errorf("%w: %s", errUnauthorised, id)
+}
+
+// mayName says whether an owner's manifests may list components of that kind at all: to be listed keeps a component installed. Manifests of
+// its own an owner always has.
+func mayName(o agentconfig.Owner, kind string) bool {
+	return len(o.Rights) == 0 || kind == classManifest || slices.ContainsFunc(o.Rights, func(r agentconfig.Right) bool { return r.Kind == kind })
+}
+
+// authorizeReplacement keeps owners whose rights differ from replacing each other's manifests: who may install data could otherwise push
+// out the programs.
+func (a *Agent) authorizeReplacement(old *manifest, signer *cose.Key) error {
+	if old == nil || slices.Equal(old.Signer, signer.KID()) {
+		return nil
+	}
+	for _, o := range a.config.Owners {
+		if len(o.Rights) > 0 && (o.Key.Equal(signer) || slices.Equal(o.Key.KID(), old.Signer)) {
+			return fmt.Errorf("%w: %s is another owner's", errUnauthorised, old.ID)
+		}
+	}
+	return nil
 }
 
 // authorizeManifest checks what a manifest as a whole may do, before any of it runs.

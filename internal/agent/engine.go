@@ -145,15 +145,26 @@ func (a *Agent) fill(r *teep.QueryResponse, items teep.DataItem) {
 		r.ExtList = []uint32{uint32(agentconfig.AgentKeyOption)}
 	}
 	for _, id := range s.Requested {
-		wish := teep.RequestedTC{Component: id}
-		if c := s.component(id); c != nil { // it was installed and is lost: not an older one than that
-			if m := s.manifestOf(c); m != nil {
-				wish.SequenceNumber = &m.Sequence
-			}
+		r.RequestedTCList = append(r.RequestedTCList, a.wanted(s, id))
+	}
+	for _, c := range s.Components { // nobody has to ask for what is installed and gone
+		if a.isLost(c.ID.String()) && !slices.ContainsFunc(s.Requested, c.ID.Equal) {
+			r.RequestedTCList = append(r.RequestedTCList, a.wanted(s, c.ID))
 		}
-		r.RequestedTCList = append(r.RequestedTCList, wish)
 	}
 	r.UnneededManifestList = s.Unneeded
+}
+
+// wanted asks for a component: not an older one than was installed, if it was. have-binary is never said: what the Agent has is
+// installed, and of what is not it has nothing.
+func (a *Agent) wanted(s *state, id suit.ComponentID) teep.RequestedTC {
+	out := teep.RequestedTC{Component: id}
+	if c := s.component(id); c != nil {
+		if m := s.manifestOf(c); m != nil {
+			out.SequenceNumber = &m.Sequence
+		}
+	}
+	return out
 }
 
 // refuseQuery returns the Error that a QueryRequest deserves, or nil.

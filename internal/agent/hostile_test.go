@@ -299,7 +299,14 @@ func TestREEThatForgets(t *testing.T) {
 	if got := w.installed(); got != "" {
 		t.Fatal(got)
 	}
+	_, r := w.attest() // it is asked for, and not an older one
+	if len(r.RequestedTCList) != 1 || r.RequestedTCList[0].Component.String() != "ree/app/ua" || *r.RequestedTCList[0].SequenceNumber != 1 {
+		t.Fatalf("%+v", r.RequestedTCList)
+	}
 	w.succeeds(w.update(ua), 1)
+	if _, r := w.attest(); len(r.RequestedTCList) != 0 {
+		t.Fatalf("%+v", r.RequestedTCList)
+	}
 	if got := w.installed(); got != "manifest/app/ua ree/app/ua" || w.ree.store["ree/app/ua"] == nil {
 		t.Fatal(got)
 	}

@@ -44,7 +44,8 @@ type manifest struct {
 	Signer   []byte             `cbor:"4,keyasint"` // kid of the key that verified it
 	URI      string             `cbor:"5,keyasint"`
 	Envelope vault.Ref          `cbor:"6,keyasint"`
-	Depends  []suit.ComponentID `cbor:"7,keyasint"` // identifiers of the manifests it depends on
+	Depends  []suit.ComponentID `cbor:"7,keyasint"`           // identifiers of the manifests it depends on
+	Version  []int64            `cbor:"8,keyasint,omitempty"` // of what it installs, as it says itself (suit-set-version)
 }
 
 // component is an installed component.

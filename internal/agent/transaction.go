@@ -65,6 +65,8 @@ func (t *transaction) processor() *processor.Processor {
 		},
 		RequireIdentityConditions: true,
 		StrictAlgorithms:          true,
+		Access:                    t.a.rights().Allow,
+		UpdateManagement:          true,
 	})
 }
 

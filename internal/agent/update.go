@@ -149,6 +149,9 @@ func (a *Agent) admit(m *suit.Verified) (*report.Report, error) {
 		return refusal(m, report.ReasonConditionFailed), fmt.Errorf("%w: it has %d, at least %d is needed", errRollback, m.Sequence, lowest)
 	}
 	old := s.manifest(m.ComponentID)
+	if err := a.authorizeReplacement(old, m.Signer); err != nil {
+		return refusal(m, report.ReasonComponentUnauthorised), err
+	}
 	if old != nil && old.Sequence == m.Sequence && !old.Digest.Equal(m.Digest) {
 		return refusal(m, report.ReasonConditionFailed),
 			fmt.Errorf("%w: another manifest with number %d is installed", errRollback, m.Sequence)
@@ -288,7 +291,7 @@ func (t *transaction) record(ctx context.Context, out *processor.Outcome, envelo
 	depends := dependencyIDs(root.Manifest)
 	t.next.putManifest(manifest{
 		ID: t.root, Sequence: root.Sequence, Digest: root.Digest, Signer: root.Signer.KID(), URI: root.ReferenceURI,
-		Envelope: ref, Depends: depends,
+		Envelope: ref, Depends: depends, Version: root.SetVersion,
 	})
 	if err := t.next.raiseFloor(t.root, root.Sequence); err != nil {
 		return err

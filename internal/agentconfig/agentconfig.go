@@ -42,6 +42,26 @@ var ErrInvalid = errors.New("agentconfig: invalid configuration")
 type Owner struct {
 	Key *cose.Key `cbor:"1,keyasint"`
 	App string    `cbor:"2,keyasint"`
+	// Rights, if there are any, are all that this owner's manifests may do within App; without them they may do everything there. Several
+	// owners of one application can so share it: one for the programs, another for the data.
+	Rights []Right `cbor:"3,keyasint,omitempty"`
+}
+
+// Right is what the manifests of an owner may do to the components of one kind.
+type Right struct {
+	// Kind is the first segment of the components' identifiers: ree, tee, pd, enc (ciphertext that is being installed), or manifest
+	// (dependencies, and manifests that are stored).
+	Kind string `cbor:"1,keyasint"`
+	// Commands and Params are the codes of SUIT commands that may be run there, and of parameters that may be set; none means all.
+	Commands []int64 `cbor:"2,keyasint,omitempty"`
+	Params   []int64 `cbor:"3,keyasint,omitempty"`
+}
+
+// Kinds of components.
+var kinds = []string{"ree", "tee", "pd", "enc", "manifest"}
+
+func (r Right) valid() bool {
+	return slices.Contains(kinds, r.Kind) && len(r.Commands) <= 64 && len(r.Params) <= 64
 }
 
 // Limits bound what one Agent holds and does. A zero means the default beside it.
@@ -163,6 +183,11 @@ func (c Config) Validate() error {
 	for _, o := range c.Owners {
 		if o.Key == nil || !ValidName(o.App) {
 			bad("owner of application %q has no key or the name is not allowed", o.App)
+		}
+		for _, r := range o.Rights {
+			if !r.valid() || len(o.Rights) > 16 {
+				bad("owner of application %q: a right over components of kind %.16q", o.App, r.Kind)
+			}
 		}
 	}
 	if c.RequireTAMAttestation && len(c.VerifierKeys) == 0 {
