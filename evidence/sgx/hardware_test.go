@@ -34,7 +34,7 @@ func newAgent(t *testing.T, d *Device) *agent {
 			t.Fatal(err)
 		}
 	}
-	id := d.Platform.PCK.InstanceID()
+	id := d.InstanceID()
 	return &agent{device: d, key: keys[0], config: []byte("configuration"), claims: evidence.Claims{
 		Nonce: evidence.MixChallenge([32]byte{1}, [32]byte{2}), UEID: id[:], OEMID: []byte{1, 2, 3}, HWModel: []byte("model"),
 		HWVersion: "1", AgentEncKey: keys[1]}}
@@ -59,7 +59,7 @@ func (a *agent) input(anchors ...evidence.Anchor) evidence.Input {
 func (a *agent) bundle(t *testing.T, hw string, collateral [][]byte, change func(*Report), damage func([]byte)) []byte {
 	t.Helper()
 	sign := func(b [64]byte) (evidence.HardwareEvidence, error) {
-		r := a.device.NewReport(b, mrEnclave, mrSigner, sha256.Sum256(a.config))
+		r := a.device.Report(mrEnclave, mrSigner, sha256.Sum256(a.config), b)
 		if change != nil {
 			change(r)
 		}
@@ -88,7 +88,7 @@ func TestThroughVerify(t *testing.T) {
 	d := newDevice(t, pki(), nil)
 	a, c := newAgent(t, d), collateral(t, pki(), d, nil)
 	anchor := pki().Anchor(evidence.SGX)
-	store := kept{intel.EndorsementKind(intel.SGX) + " " + d.Platform.PCK.EndorsementKey(): c}
+	store := kept{intel.EndorsementKind(intel.SGX) + " " + d.platform.PCK.EndorsementKey(): c}
 	for name, x := range map[string]struct {
 		with   [][]byte
 		store  evidence.Endorsements
@@ -115,7 +115,7 @@ func TestThroughVerify(t *testing.T) {
 func TestThroughVerifyRefused(t *testing.T) {
 	d := newDevice(t, pki(), nil)
 	a, own := newAgent(t, d), pki().Anchor(evidence.SGX)
-	revoked := collateral(t, pki(), d, func(s *intel.CollateralSpec) { s.RevokedPCKs = []*x509.Certificate{d.Platform.PCK.Cert} })
+	revoked := collateral(t, pki(), d, func(s *intel.CollateralSpec) { s.RevokedPCKs = []*x509.Certificate{d.platform.PCK.Cert} })
 	forTDX := own
 	forTDX.Hardware = evidence.TDX
 	for name, c := range map[string]struct {

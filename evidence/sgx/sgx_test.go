@@ -46,16 +46,16 @@ func newDevice(t testing.TB, p *intel.PKI, change func(*intel.PlatformSpec)) *De
 	if change != nil {
 		change(&s)
 	}
-	platform, err := p.NewPlatform(rand.Reader, s)
+	d, err := NewDevice(rand.Reader, p, s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Device{Platform: platform}
+	return d
 }
 
 func mint(t testing.TB, d *Device, change func(*Report)) []byte {
 	t.Helper()
-	r := d.NewReport(binding, mrEnclave, mrSigner, config)
+	r := d.Report(mrEnclave, mrSigner, config, binding)
 	if change != nil {
 		change(r)
 	}
@@ -68,7 +68,7 @@ func mint(t testing.TB, d *Device, change func(*Report)) []byte {
 
 func collateral(t testing.TB, p *intel.PKI, d *Device, change func(*intel.CollateralSpec)) []byte {
 	t.Helper()
-	s := d.Platform.CollateralSpec(intel.SGX, nil, now)
+	s := d.CollateralSpec(now)
 	if change != nil {
 		change(&s)
 	}
@@ -87,8 +87,8 @@ func TestMintedVerifiesUnderItsOwnRootOnly(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := d.NewReport(binding, mrEnclave, mrSigner, config)
-		if !v.Emulated() || *v.Report != *want || v.TCB.Status != intel.UpToDate || v.InstanceID() != d.Platform.PCK.InstanceID() {
+		want := d.Report(mrEnclave, mrSigner, config, binding)
+		if !v.Emulated() || *v.Report != *want || v.TCB.Status != intel.UpToDate || v.InstanceID() != d.InstanceID() {
 			t.Errorf("%s: verified as %+v, %+v", ca, v.Report, v.TCB)
 		}
 		if got, ok := v.Report.Config(); !ok || got != config {
@@ -122,8 +122,8 @@ func TestSelfMadeChain(t *testing.T) {
 		}
 		return out
 	}
-	own, theirs := blocks(d.Platform.Chain), blocks(other.Platform.Chain)
-	sibling := blocks(newDevice(t, pki(), func(s *intel.PlatformSpec) { s.PPID[0]++ }).Platform.Chain)
+	own, theirs := blocks(d.platform.Chain), blocks(other.platform.Chain)
+	sibling := blocks(newDevice(t, pki(), func(s *intel.PlatformSpec) { s.PPID[0]++ }).platform.Chain)
 	for name, c := range map[string]struct {
 		chain [][]byte
 		is    error
@@ -218,7 +218,7 @@ func TestEveryByteAltered(t *testing.T) {
 	}
 	for i := end; i < len(quote); i++ {
 		quote[i] ^= 0x01
-		if got, err := v.Verify(quote, c, now); err == nil && !bytes.Equal(got.Chain.PCK.Cert.Raw, d.Platform.PCK.Cert.Raw) {
+		if got, err := v.Verify(quote, c, now); err == nil && !bytes.Equal(got.Chain.PCK.Cert.Raw, d.platform.PCK.Cert.Raw) {
 			t.Fatalf("chain altered at %d: another platform accepted", i)
 		}
 		quote[i] ^= 0x01
@@ -267,7 +267,7 @@ func TestReports(t *testing.T) {
 		}, []string{"CONFIGID", "CONFIGSVN", "ISVFAMILYID", "ISVEXTPRODID"}},
 		"no KSS, nothing of it": {func(r *Report) { r.Attributes &^= AttrKSS; r.ConfigID = [64]byte{} }, nil},
 	} {
-		want := d.NewReport(binding, mrEnclave, mrSigner, config)
+		want := d.Report(mrEnclave, mrSigner, config, binding)
 		c.change(want)
 		v, err := Verify(mint(t, d, c.change), nil, now, pki().Root)
 		if got := claims(err); !slices.Equal(got, c.want) {
@@ -286,7 +286,7 @@ func TestReports(t *testing.T) {
 	if _, err := Parse(mint(t, d, func(r *Report) { r.Attributes |= 1 << 3 })); !errors.Is(err, ErrMalformed) {
 		t.Errorf("a reserved flag: %v", err)
 	}
-	long := d.NewReport(binding, mrEnclave, mrSigner, config)
+	long := d.Report(mrEnclave, mrSigner, config, binding)
 	long.ConfigID[32] = 1
 	if _, ok := long.Config(); ok {
 		t.Error("a CONFIGID that is longer than a digest")
@@ -342,13 +342,13 @@ func TestCollateral(t *testing.T) {
 		"out of date":          {collateral(t, pki(), d, func(s *intel.CollateralSpec) { s.TCBInfo.Levels[0].Status = intel.OutOfDate }), intel.OutOfDate, nil},
 		"old QE":               {collateral(t, pki(), d, func(s *intel.CollateralSpec) { s.QEIdentity.Levels[0].Status = intel.OutOfDate }), intel.OutOfDate, nil},
 		"no level":             {collateral(t, pki(), d, old), "", intel.ErrTCB},
-		"revoked PCK":          {collateral(t, pki(), d, func(s *intel.CollateralSpec) { s.RevokedPCKs = []*x509.Certificate{d.Platform.PCK.Cert} }), "", intel.ErrRevoked},
+		"revoked PCK":          {collateral(t, pki(), d, func(s *intel.CollateralSpec) { s.RevokedPCKs = []*x509.Certificate{d.platform.PCK.Cert} }), "", intel.ErrRevoked},
 		"revoked CA":           {collateral(t, pki(), d, func(s *intel.CollateralSpec) { s.RevokedCAs = []*x509.Certificate{pki().Platform} }), "", intel.ErrRevoked},
-		"sibling lost":         {collateral(t, pki(), d, func(s *intel.CollateralSpec) { s.RevokedPCKs = []*x509.Certificate{other.Platform.PCK.Cert} }), intel.UpToDate, nil},
+		"sibling lost":         {collateral(t, pki(), d, func(s *intel.CollateralSpec) { s.RevokedPCKs = []*x509.Certificate{other.platform.PCK.Cert} }), intel.UpToDate, nil},
 		"of another platform":  {collateral(t, pki(), other, nil), "", intel.ErrCollateral},
 		"of the other CA":      {collateral(t, pki(), processor, nil), "", intel.ErrCollateral},
 		"of another Intel":     {collateral(t, strangers(), d, nil), "", intel.ErrChain},
-		"for TDX":              {collateral(t, pki(), d, func(s *intel.CollateralSpec) { *s = d.Platform.CollateralSpec(intel.TDX, &intel.TDXPlatform{}, now) }), "", intel.ErrCollateral},
+		"for TDX":              {collateral(t, pki(), d, func(s *intel.CollateralSpec) { *s = d.platform.CollateralSpec(intel.TDX, &intel.TDXPlatform{}, now) }), "", intel.ErrCollateral},
 		"another QE's signer":  {collateral(t, pki(), d, func(s *intel.CollateralSpec) { s.QEIdentity.MRSigner = make([]byte, 32) }), "", intel.ErrTCB},
 		"expired":              {collateral(t, pki(), d, func(s *intel.CollateralSpec) { s.TCBInfo.NextUpdate = now.Add(-time.Minute) }), "", intel.ErrTime},
 		"not yet":              {collateral(t, pki(), d, func(s *intel.CollateralSpec) { s.TCBInfo.IssueDate = now.Add(time.Minute) }), "", intel.ErrTime},
@@ -376,12 +376,31 @@ func TestAnotherQuotingEnclave(t *testing.T) {
 	qe := intel.QE(intel.SGX)
 	qe.MRSigner[0] ^= 1
 	qe.Attributes[0] |= intel.AttributeDebug
-	if err := d.Platform.SetQE(rand.Reader, intel.SGX, qe); err != nil {
+	if err := d.platform.SetQE(rand.Reader, intel.SGX, qe); err != nil {
 		t.Fatal(err)
 	}
 	_, err := Verify(mint(t, d, nil), c, now, pki().Root)
 	if got := claims(err); !slices.Equal(got, []string{"MRSIGNER of the QE", "ATTRIBUTES of the QE"}) {
 		t.Errorf("got %v: %v", got, err)
+	}
+}
+
+func TestSavedDevice(t *testing.T) {
+	d := newDevice(t, pki(), nil)
+	text, err := d.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := ParseDevice(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := Verify(mint(t, again, nil), nil, now, pki().Root)
+	if err != nil || v.InstanceID() != d.InstanceID() || !strings.HasPrefix(string(v.Header.UserData[:]), "EMULATED") {
+		t.Errorf("got %+v, %v", v, err)
+	}
+	if _, err := ParseDevice(text[1:]); !errors.Is(err, intel.ErrPKI) {
+		t.Errorf("damaged: %v", err)
 	}
 }
 
@@ -393,7 +412,7 @@ func TestConcurrent(t *testing.T) {
 		quote, c := mint(t, d, nil), [][]byte{collateral(t, pki(), d, nil)}
 		wg.Go(func() {
 			for range 4 {
-				if got, err := v.Verify(quote, c, now); err != nil || got.InstanceID() != d.Platform.PCK.InstanceID() {
+				if got, err := v.Verify(quote, c, now); err != nil || got.InstanceID() != d.InstanceID() {
 					t.Errorf("device %d: %v", i, err)
 				}
 			}
