@@ -72,13 +72,13 @@ func Worst(all ...TCBStatus) TCBStatus {
 // OutOfDate reports whether the status says that something is older than it should be.
 func (s TCBStatus) OutOfDate() bool { return flags[s]&outOfDate != 0 }
 
-// UnmarshalJSON accepts Intel's names only.
+// UnmarshalJSON accepts the names that stand in collateral. The two about relaunching are what verifiers find.
 func (s *TCBStatus) UnmarshalJSON(data []byte) error {
 	var name string
 	if err := json.Unmarshal(data, &name); err != nil {
 		return err
 	}
-	if _, known := flags[TCBStatus(name)]; !known {
+	if f, known := flags[TCBStatus(name)]; !known || f&relaunch != 0 {
 		return fmt.Errorf("unknown TCB status %q", name)
 	}
 	*s = TCBStatus(name)
