@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# make build   bin/sealift, bin/sealift-agent and the example's programs
+# make build   bin/sealift, bin/sealift-agent, the example's programs, and the Agent images whose parts are here
 # make demo    build, then the main job from start to end on an emulated device
 # make test    everything CI checks: set-up, formatting, vet, linter, unit and end-to-end tests, cross builds
 # make check   the inner loop: vet, linter and the quick tests
@@ -15,6 +15,7 @@ export CGO_ENABLED = 0
 build:
 	$(GO) build $(GOFLAGS) -ldflags '-s -w' -o bin/ ./cmd/sealift ./cmd/sealift-agent
 	$(GO) build $(GOFLAGS) -ldflags '-s -w' -o bin/examples/ ./examples/...
+	@if [ "$$($(GO) env GOOS)" = linux ]; then bin/sealift image build -o bin/images --kernel .cache/kernel >/dev/null; fi
 
 demo: build
 	bin/sealift demo
