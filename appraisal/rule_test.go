@@ -50,7 +50,7 @@ func fields(hw evidence.Hardware) map[string]any {
 	case evidence.SEVSNP:
 		return map[string]any{"POLICY": uint64(0x30000), "VMPL": uint32(0), "REPORTED_TCB": struct{ SNP, Microcode uint8 }{20, 210}}
 	case evidence.TDX, evidence.SGX:
-		return map[string]any{"tcb-status": "UpToDate", "TEE_TCB_SVN": [16]byte{3, 1, 2}, "tcb-date": time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)}
+		return map[string]any{"ATTRIBUTES": uint64(5), "TDATTRIBUTES": uint64(1 << 28), "tcb-status": "UpToDate", "TEE_TCB_SVN": [16]byte{3, 1, 2}, "tcb-date": time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)}
 	}
 	return map[string]any{"lifecycle": uint16(0x3000), "version": "1.10.2", "debug": false, "client-id": int32(-1), "impl": []byte{0xab}}
 }
@@ -124,6 +124,9 @@ func TestDefaults(t *testing.T) {
 		"SNP migration":    {evidence.SEVSNP, set("POLICY", uint64(0x70000)), appraisal.CodeMigratable, appraisal.RuleNotMigrating},
 		"SNP VMPL":         {evidence.SEVSNP, set("VMPL", uint32(1)), appraisal.CodeVMPL, appraisal.RuleVMPL},
 		"SNP says nothing": {evidence.SEVSNP, unset("VMPL"), appraisal.CodeField, appraisal.RuleVMPL},
+		"TDX debug":        {evidence.TDX, set("TDATTRIBUTES", uint64(1<<28|1)), appraisal.CodeDebug, appraisal.RuleNoDebug},
+		"TDX migration":    {evidence.TDX, set("TDATTRIBUTES", uint64(1<<29)), appraisal.CodeMigratable, appraisal.RuleNotMigrating},
+		"SGX debug":        {evidence.SGX, set("ATTRIBUTES", uint64(7)), appraisal.CodeDebug, appraisal.RuleNoDebug},
 		"open device":      {evidence.TrustZone, set("lifecycle", uint16(0x4000)), appraisal.CodeLifecycle, appraisal.RuleLifecycle},
 		"TDX out of date":  {evidence.TDX, set("tcb-status", "OutOfDate"), appraisal.CodeTCBStatus, appraisal.RuleTCB},
 		"SGX out of date":  {evidence.SGX, set("tcb-status", "SWHardeningNeeded"), appraisal.CodeTCBStatus, appraisal.RuleTCB},

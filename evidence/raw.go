@@ -10,7 +10,7 @@ import (
 
 // VerifiedHardware is authentic Evidence of hardware by itself, without an Agent's claims record. It says what was launched
 // on which device, and not who answers: nothing in it vouches for a key, and unless report data was compared, nothing
-// says that it is fresh. Only [VerifyHardware] makes one. It cannot become a [Verified].
+// says that it is fresh. Only [VerifyHardware] and [VerifyRecorded] make one. It cannot become a [Verified].
 type VerifiedHardware struct {
 	Hardware     Hardware
 	Emulated     bool
@@ -27,10 +27,15 @@ type VerifiedHardware struct {
 	UntilWhat    string
 	Digest       [32]byte // SHA-256 of the Evidence
 
+	// Claims and Configuration are those of a bundle: [VerifyRecorded]. The hardware signed them, so they are the Agent's;
+	// whether that Agent answers now is not known.
+	Claims        *Claims
+	Configuration []byte
+
 	ok bool
 }
 
-// Authentic reports whether the value was made by [VerifyHardware].
+// Authentic reports whether the value was made by one of these two.
 func (v *VerifiedHardware) Authentic() bool { return v != nil && v.ok }
 
 // VerifyHardware verifies what hardware signed: chain to an anchor, endorsements, revocation, signature. Where reportData
@@ -52,7 +57,55 @@ func VerifyHardware(e HardwareEvidence, reportData []byte, in Input) (*VerifiedH
 	if len(f.all) > 0 || hw == nil {
 		return nil, f.err()
 	}
-	return &VerifiedHardware{Hardware: hw.hardware, Emulated: hw.Root.IsEmulated(), Root: hw.Root, Measurements: hw.Measurements,
-		Fields: hw.Fields, ReportData: hw.ReportData, Compared: reportData != nil, InstanceID: hw.InstanceID, Config: hw.Config,
-		ConfigField: hw.ConfigField, Time: in.Now, Until: hw.Until, UntilWhat: hw.UntilWhat, Digest: sha256.Sum256(e.Data), ok: true}, nil
+	return hw.verified(in.Now, sha256.Sum256(e.Data), reportData != nil), nil
+}
+
+// VerifyRecorded verifies a bundle that was kept: all that [Verify] does, except that nobody knows the key which signed the
+// message that it came in. Its claims name that key by its thumbprint. A challenge is compared where one is given: all 64
+// bytes, or the owner's 32. Of in it uses what [VerifyHardware] does.
+func VerifyRecorded(bundle, challenge []byte, in Input) (*VerifiedHardware, error) {
+	f := &findings{}
+	b, err := ParseBundle(bundle)
+	if err != nil {
+		f.malformed("bundle", "a CMW collection with hw, claims and config", err)
+		return nil, f.err()
+	}
+	c, err := ParseClaims(b.Claims)
+	if err != nil {
+		f.malformed("claims record", "EAT claims of profile "+Profile, err)
+	}
+	hw := verifyHardware(b, in, f)
+	if c != nil && challenge != nil {
+		got := c.Nonce
+		if len(challenge) == NonceSize {
+			got = got[NonceSize:]
+		}
+		if !bytes.Equal(got, challenge) {
+			f.add(Mismatch{Code: CodeNonce, Claim: "eat_nonce", Expected: text(challenge), Got: text(got), Source: "the caller",
+				Hint: "this Evidence answers another challenge: ask for new Evidence"})
+		}
+	}
+	if hw != nil && c != nil {
+		emulated := hw.Root.IsEmulated()
+		want := Binding(hw.hardware.BindingName(emulated), c.Nonce, [32]byte(c.AgentKID), sha256.Sum256(b.Claims))
+		if !bytes.Equal(want[:], hw.ReportData) {
+			f.add(Mismatch{Code: CodeBinding, Claim: "binding (nonce in the hardware's Evidence)", Expected: text(want[:]), Got: text(hw.ReportData),
+				Source: "SHA-512 over the hardware's name, and challenge and key as the claims record has them",
+				Hint:   "the hardware did not sign this claims record: it was changed, or put together from two Evidences"})
+		}
+		checkConfig(b, c, hw, f)
+		checkInstance(c, hw, f)
+	}
+	if len(f.all) > 0 || hw == nil || c == nil {
+		return nil, f.err()
+	}
+	v := hw.verified(in.Now, sha256.Sum256(bundle), challenge != nil)
+	v.Claims, v.Configuration = c, b.Config
+	return v, nil
+}
+
+func (s *signed) verified(now time.Time, digest [32]byte, compared bool) *VerifiedHardware {
+	return &VerifiedHardware{Hardware: s.hardware, Emulated: s.Root.IsEmulated(), Root: s.Root, Measurements: s.Measurements,
+		Fields: s.Fields, ReportData: s.ReportData, Compared: compared, InstanceID: s.InstanceID, Config: s.Config,
+		ConfigField: s.ConfigField, Time: now, Until: s.Until, UntilWhat: s.UntilWhat, Digest: digest, ok: true}
 }

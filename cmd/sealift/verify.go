@@ -24,14 +24,23 @@ type verifyResult struct {
 func newVerifyCmd(a *app) *cobra.Command {
 	var f ownerFlags
 	var opt owner.VerifyOptions
+	var file evidenceFlags
 	cmd := &cobra.Command{
-		Use:   "verify DEPLOYMENT",
-		Short: "challenge the TEE and appraise its Evidence on this machine, by the owner's own policy",
+		Use:   "verify DEPLOYMENT | EVIDENCE",
+		Short: "challenge the TEE, or take Evidence from a file, and appraise it on this machine, by the owner's own policy",
 		Long: `Send a fresh nonce to the deployment's Agent, verify the Evidence that comes back, and appraise it by the owner's policy and by what
 the owner knows: its own key and package, the TAM keys that were pinned. Exit code 4 means refused; every claim that differs is
-printed with what was expected, what came, and where the expectation came from.`,
-		Args: cobra.ExactArgs(1),
+printed with what was expected, what came, and where the expectation came from.
+
+EVIDENCE is a file (- is stdin): a bundle of an Agent, or what hardware signed: a report of SEV-SNP or CSV, a quote of SGX or TDX, a
+token of CCA or PSA, Evidence of OP-TEE. Certificates, collateral and revocation lists lie in --collateral. The result then says
+what cannot be concluded from a file: whether it is fresh (unless --nonce or --binding is given), and who answers.`,
+		Example: "  sealift verify stats\n  sealift verify report.bin --policy snp.json --collateral certs/ --at 2025-06-20T00:00:00Z",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if a.isFile(args[0], &file) {
+				return a.verifyFile(args[0], opt.Policy, &file)
+			}
 			o, err := a.openOwner(f)
 			if err != nil {
 				return err
@@ -46,7 +55,9 @@ printed with what was expected, what came, and where the expectation came from.`
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&opt.Policy, "policy", "", "the owner's policy (default: default)")
+	file.add(cmd)
+	file.addNonce(cmd)
+	cmd.Flags().StringVar(&opt.Policy, "policy", "", "the owner's policy, by name; for Evidence in a file also a file (default: default)")
 	cmd.Flags().DurationVar(&opt.Timeout, "timeout", owner.DefaultEvidenceTime, "how long the Evidence may take")
 	return cmd
 }

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"sealift/appraisal"
 	"sealift/evidence"
+	"sealift/evidence/emuroot"
 	"sealift/internal/image"
 )
 
@@ -46,4 +48,19 @@ func Launches(path string, hardware []evidence.Hardware) ([]appraisal.Launch, er
 		list = append(list, appraisal.Launch{Hardware: hw, Name: image.Measurement(hw), Digest: sum, Source: "the file " + path})
 	}
 	return list, nil
+}
+
+// EmulatedFirmware returns what emulated devices under the emulated ones among these roots measure beside the Agent: their own
+// firmware. A vendor's firmware has reference values of the vendor's.
+func EmulatedFirmware(roots []evidence.Anchor, hardware []evidence.Hardware) []appraisal.Launch {
+	var list []appraisal.Launch
+	for _, hw := range hardware {
+		if !slices.ContainsFunc(roots, func(r evidence.Anchor) bool { return r.IsEmulated() && (r.Hardware == hw || r.Hardware == "") }) {
+			continue
+		}
+		for _, m := range emuroot.Firmware(hw) {
+			list = append(list, appraisal.Launch{Hardware: hw, Name: m.Name, Digest: m.Value, Source: m.Source})
+		}
+	}
+	return list
 }

@@ -22,10 +22,12 @@ package owner
 
 import (
 	"crypto/rand"
+	"crypto/x509"
 	"io"
 	"net/http"
 	"time"
 
+	"sealift/evidence"
 	"sealift/internal/owner/home"
 )
 
@@ -40,6 +42,11 @@ type Owner struct {
 	Rand     io.Reader        // crypto/rand
 	Now      func() time.Time // time.Now
 	Retry    Retry            // how long an M/OC may be away
+	// Verifiers are those of the hardware whose Evidence the owner may have to judge; TrustZone's is always there.
+	// Endorsements and CRLs are what does not come with the Evidence; both may be nil.
+	Verifiers    []evidence.HardwareVerifier
+	Endorsements evidence.Endorsements
+	CRLs         []*x509.RevocationList
 
 	told map[string]int // steps of each deployment that Events has heard of
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 
 	"sealift/appraisal"
+	"sealift/cose"
 	"sealift/evidence"
 	"sealift/internal/fault"
 	"sealift/internal/image"
@@ -47,6 +48,7 @@ func (o *Owner) InitPolicy(r PolicyRequest) (*appraisal.Policy, error) {
 	if err := checkRoots(r); err != nil {
 		return nil, err
 	}
+	agents = append(agents, EmulatedFirmware(r.Roots, r.Hardware)...)
 	p, err := appraisal.NewPolicy(appraisal.NewPolicyInput{Name: r.Name, Hardware: r.Hardware, Roots: r.Roots, Launch: agents,
 		Production: r.Production})
 	if err != nil {
@@ -134,4 +136,38 @@ func (o *Owner) SetContext(ctx context.Context, name string, c home.Context) (*h
 		c.TAMKeys = anchors.TAMKeys
 	}
 	return &c, o.Home.SetContext(name, c)
+}
+
+// ReadPolicy reads a policy in any form. Where the named context (empty: the one in use) pins signers of policies, one of them must
+// have signed it.
+func (o *Owner) ReadPolicy(data []byte, contextName string) (*appraisal.PolicyFile, error) {
+	var signers []*cose.Key
+	if o.Home != nil {
+		c, _, err := o.Home.Context(contextName)
+		switch {
+		case err == nil:
+			signers = c.PolicySigners
+		case !errors.Is(err, home.ErrNotFound):
+			return nil, err
+		}
+	}
+	f, err := appraisal.ReadPolicy(data, signers...)
+	if errors.Is(err, appraisal.ErrPolicySigner) {
+		e := fault.Wrap(fault.BadRequest, err)
+		e.Exit = fault.ExitPolicy
+		return nil, e.WithHint("this context accepts policies of its pinned signers only: have it signed with sealift policy sign")
+	}
+	if err != nil {
+		return nil, fault.Wrap(fault.BadRequest, err)
+	}
+	return f, nil
+}
+
+// Deployment says whether the owner's folder knows a deployment by its id or its application's name.
+func (o *Owner) Deployment(ref string) (id string, err error) {
+	d, err := o.find(ref)
+	if err != nil {
+		return "", err
+	}
+	return d.ID, nil
 }

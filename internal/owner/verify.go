@@ -75,7 +75,7 @@ func (o *Owner) Verify(ctx context.Context, ref string, opt VerifyOptions) (*App
 	if err != nil {
 		return nil, err
 	}
-	policy, err := o.policy(opt.Policy)
+	policy, err := o.policy(opt.Policy, d.Context)
 	if err != nil {
 		return nil, err
 	}
@@ -105,11 +105,12 @@ func (o *Owner) Verify(ctx context.Context, ref string, opt VerifyOptions) (*App
 		return nil, err
 	}
 	f.input.Anchors = evidence.Anchors{Roots: anchors}
+	f.input.Verifiers, f.input.Endorsements, f.input.CRLs = o.Verifiers, o.Endorsements, o.CRLs
 	return o.appraise(ctx, s, d, dep, f, policy, opt.Policy)
 }
 
-// policy reads a policy of the owner's folder.
-func (o *Owner) policy(name string) (*appraisal.Policy, error) {
+// policy reads a policy of the owner's folder, for a deployment of the named context.
+func (o *Owner) policy(name, contextName string) (*appraisal.Policy, error) {
 	if name == "" {
 		name = home.DefaultPolicy
 	}
@@ -120,11 +121,11 @@ func (o *Owner) policy(name string) (*appraisal.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := appraisal.ParsePolicy(data)
+	f, err := o.ReadPolicy(data, contextName)
 	if err != nil {
 		return nil, fault.Wrap(fault.BadRequest, fmt.Errorf("the policy %s: %w", name, err))
 	}
-	return p, nil
+	return f.Policy, nil
 }
 
 // challenge sends a nonce and waits for the Evidence over it.
@@ -206,7 +207,7 @@ func countTAs(n int) string {
 
 // judge verifies and appraises. The configuration is nil where the Evidence is not authentic.
 func (o *Owner) judge(s *session, d *deployment, dep *mocapi.Deployment, f *fresh, policy *appraisal.Policy) (*appraisal.Result, *evidence.Verified, *agentconfig.Config) {
-	verified, err := evidence.Verify(f.bundle, f.input)
+	verified, err := appraisal.Verify(f.bundle, f.input, policy)
 	if err != nil {
 		result, _ := appraisal.AppraiseBundle(f.bundle, f.input, policy)
 		return result, nil, nil

@@ -24,6 +24,10 @@ type Context struct {
 	Token   string      `json:"token,omitempty"`    // bearer token
 	TAMKeys []*cose.Key `json:"tam_keys,omitempty"` // the keys that the Agents of this M/OC may obey; pinned when the context was set
 	CA      string      `json:"ca,omitempty"`       // PEM of the certificate authority of the M/OC; empty: the system's
+
+	// PolicySigners are the keys of which one must have signed each policy that is used with this M/OC; empty: unsigned ones are
+	// taken too.
+	PolicySigners []*cose.Key `json:"policy_signers,omitempty"`
 }
 
 // Check says what is wrong with c. A token is not sent in the clear to another machine.
