@@ -151,7 +151,7 @@ func parsePEM(data []byte, n int) ([][]byte, error) {
 			return nil, malformed("certificate chain: want %d certificates in PEM and nothing else", n)
 		}
 		block, rest := pem.Decode(data)
-		if block == nil || block.Type != "CERTIFICATE" || len(block.Headers) > 0 {
+		if block == nil || !bytes.Equal(dense(data[:len(data)-len(rest)]), dense(pem.EncodeToMemory(block))) { // headers, stray bits
 			return nil, malformed("certificate chain: certificate %d is no PEM", len(out))
 		}
 		out, data = append(out, block.Bytes), rest
@@ -161,6 +161,9 @@ func parsePEM(data []byte, n int) ([][]byte, error) {
 	}
 	return out, nil
 }
+
+// dense returns text without white space.
+func dense(text []byte) []byte { return bytes.Join(bytes.Fields(text), nil) }
 
 // Verify checks everything between the signed part of a quote and a verified PCK: the PCK's signature over the QE's
 // report, the report's hash of the attestation key, and that key's signature over the signed part. Whether the QE is one
