@@ -84,19 +84,27 @@ func (a Anchor) String() string {
 // pemHRK is the type of a PEM block with Hygon's root certificate.
 const pemHRK = "HYGON ROOT KEY"
 
+// hardwareLine begins the line before the first PEM block that says what an anchor may vouch for. Readers of PEM skip it
+// (RFC 7468 section 2).
+const hardwareLine = "Hardware: "
+
 // PEM returns the anchor as PEM: CERTIFICATE blocks (the root first, then what is trusted with it), a PUBLIC KEY, or a
-// HYGON ROOT KEY.
+// HYGON ROOT KEY. Where the anchor is for one hardware, a line "Hardware: sev-snp" precedes them.
 func (a Anchor) PEM() ([]byte, error) {
+	var out []byte
+	if a.Hardware != "" {
+		out = []byte(hardwareLine + string(a.Hardware) + "\n")
+	}
 	public := a.Public
 	switch {
 	case a.Cert != nil:
-		out := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.Cert.Raw})
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.Cert.Raw})...)
 		for _, c := range a.Intermediates {
 			out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
 		}
 		return out, nil
 	case a.HRK != nil:
-		return pem.EncodeToMemory(&pem.Block{Type: pemHRK, Bytes: a.HRK}), nil
+		return append(out, pem.EncodeToMemory(&pem.Block{Type: pemHRK, Bytes: a.HRK})...), nil
 	case a.Key != nil:
 		public = a.Key.Public()
 	case public == nil:
@@ -106,7 +114,7 @@ func (a Anchor) PEM() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrAnchor, err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
+	return append(out, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})...), nil
 }
 
 // maxAnchorCerts bounds a root with its intermediates: a product line of AMD has three certificates.
@@ -114,8 +122,35 @@ const maxAnchorCerts = 8
 
 // ParseAnchorPEM reads one anchor: a root certificate, with or without intermediates that are trusted with it; the
 // public key of one device; or Hygon's root. Whether a certificate is emulated shows in its subject; a bare key is
-// taken for a real one unless the caller marks it.
+// taken for a real one unless the caller marks it. A line "Hardware: tdx" before the first block restricts the anchor.
 func ParseAnchorPEM(data []byte) (Anchor, error) {
+	hw, err := hardwareOf(data)
+	if err != nil {
+		return Anchor{}, err
+	}
+	a, err := parseAnchor(data)
+	if err == nil && hw != "" {
+		a.Hardware = hw
+	}
+	return a, err
+}
+
+// hardwareOf reads the line before the first block, if there is one.
+func hardwareOf(data []byte) (Hardware, error) {
+	head, _, _ := bytes.Cut(data, []byte("-----BEGIN "))
+	for line := range bytes.Lines(head) {
+		name, found := strings.CutPrefix(string(line), hardwareLine)
+		if hw := Hardware(strings.TrimSpace(name)); found {
+			if !hw.Known() {
+				return "", fmt.Errorf("%w: hardware %q is not known", ErrAnchor, hw)
+			}
+			return hw, nil
+		}
+	}
+	return "", nil
+}
+
+func parseAnchor(data []byte) (Anchor, error) {
 	var blocks []*pem.Block
 	for len(bytes.TrimSpace(data)) > 0 {
 		block, rest := pem.Decode(data)

@@ -11,19 +11,21 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"sealift/internal/dev"
+	"sealift/usecase"
 )
 
 func newDevCmd(a *app) *cobra.Command {
 	var dir string
-	cmd := newGroupCmd("dev", "a local M/OC with an EMULATED device, for your own packages",
+	cmd := newGroupCmd("dev", "a local M/OC with EMULATED devices, for your own packages",
 		newDevUpCmd(a, &dir), newDevDownCmd(a, &dir), newDevStatusCmd(a, &dir), newDevSuperviseCmd(a, &dir))
-	cmd.Long = `Keep an M/OC and a device on this machine, so that pack, deploy, call and the others have something to work with.
-The device's secure hardware is EMULATED: it protects nothing from whoever runs this machine.`
+	cmd.Long = `Keep an M/OC and devices on this machine, so that pack, deploy, call and the others have something to work with.
+The devices' secure hardware is EMULATED: it protects nothing from whoever runs this machine.`
 	cmd.PersistentFlags().StringVar(&dir, "dir", "", "state folder (default: dev in the owner's folder)")
 	return cmd
 }
@@ -40,21 +42,71 @@ func (a *app) devDir(dir string) (string, error) {
 }
 
 func newDevUpCmd(a *app, dir *string) *cobra.Command {
-	return &cobra.Command{
+	var f devFlags
+	cmd := &cobra.Command{
 		Use:   "up",
-		Short: "start M/OC and device, and make the owner's folder fit for them",
+		Short: "start M/OC and devices, and make the owner's folder fit for them",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			path, err := a.devDir(*dir)
 			if err != nil {
 				return err
 			}
-			return a.devUp(cmd.Context(), path)
+			return a.devUp(cmd.Context(), path, f)
 		},
 	}
+	f.add(cmd)
+	return cmd
 }
 
-func (a *app) devUp(ctx context.Context, dir string) error {
+// devFlags say which devices there are.
+type devFlags struct{ hardware, images []string }
+
+func (f *devFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&f.hardware, "hardware", nil,
+		"hardware of a device: trustzone|sgx|sev-snp|cca|tdx|csv; repeat for one device of each (default: as at the last time, else trustzone)")
+	cmd.Flags().StringArrayVar(&f.images, "image", nil,
+		"Agent image for containers or virtual machines, made by sealift image build; repeat for more (default: those in images beside this program)")
+}
+
+// config checks the flags.
+func (f *devFlags) config(dir string) (dev.Config, error) {
+	cfg := dev.Config{Dir: dir, Images: f.images}
+	for _, name := range f.hardware {
+		hw, err := usecase.ParseHardware(name)
+		if err != nil {
+			return cfg, usageError("", "--hardware: %w", err)
+		}
+		if slices.Contains(cfg.Hardware, hw) {
+			return cfg, usageError("", "--hardware %s is given twice: there is one device of each", hw)
+		}
+		cfg.Hardware = append(cfg.Hardware, hw)
+	}
+	return cfg, nil
+}
+
+// arguments returns the flags for another command line, with absolute paths.
+func (f *devFlags) arguments() (args []string, err error) {
+	for _, hw := range f.hardware {
+		args = append(args, "--hardware", hw)
+	}
+	for _, path := range f.images {
+		if path, err = filepath.Abs(path); err != nil {
+			return nil, err
+		}
+		args = append(args, "--image", path)
+	}
+	return args, nil
+}
+
+func (a *app) devUp(ctx context.Context, dir string, f devFlags) error {
+	if _, err := f.config(dir); err != nil {
+		return err
+	}
+	more, err := f.arguments()
+	if err != nil {
+		return err
+	}
 	exe, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("finding this program: %w", err)
@@ -63,11 +115,14 @@ func (a *app) devUp(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
-	st, err := dev.Up(ctx, dir, exe, "dev", "supervise", "--dir", dir, "--home", ownerHome)
+	st, err := dev.Up(ctx, dir, append([]string{exe, "dev", "supervise", "--dir", dir, "--home", ownerHome}, more...)...)
 	if errors.Is(err, dev.ErrRunning) {
 		a.say("sealift: it was running already")
+		if len(more) > 0 {
+			a.say("sealift: what --hardware and --image say counts after sealift dev down")
+		}
 	} else if err != nil {
 		return &exitError{code: exitFailure, err: fmt.Errorf("starting M/OC and device: %w", err), hint: "sealift doctor says what this machine lacks"}
 	}
@@ -80,14 +135,16 @@ func (a *app) devUp(ctx context.Context, dir string) error {
 func (a *app) printDev(st *dev.State) error {
 	return a.print(st, func(w io.Writer) {
 		fmt.Fprintf(w, "M/OC    %s\n", st.URL)
-		fmt.Fprintf(w, "device  %s, trustzone, EMULATED; relay %s\n", st.Device, st.Relay)
+		for _, d := range st.Devices {
+			fmt.Fprintf(w, "device  %s, %s, EMULATED; relay %s\n", d.Name, d.Hardware, d.Relay)
+		}
 		fmt.Fprintf(w, "owner   %s, context %s\n", st.Home, st.Context)
 		for _, p := range st.Processes {
 			state := "running"
 			if !p.Running {
 				state = "NOT running"
 			}
-			fmt.Fprintf(w, "  %-9s pid %-7d %s, restarted %d times, log %s\n", p.Name, p.PID, state, p.Restarts, p.Log)
+			fmt.Fprintf(w, "  %-16s pid %-7d %s, restarted %d times, log %s\n", p.Name, p.PID, state, p.Restarts, p.Log)
 		}
 	})
 }
@@ -150,7 +207,8 @@ func newDevStatusCmd(a *app, dir *string) *cobra.Command {
 
 // newDevSuperviseCmd is the daemon behind `dev up`.
 func newDevSuperviseCmd(a *app, dir *string) *cobra.Command {
-	return &cobra.Command{
+	var f devFlags
+	cmd := &cobra.Command{
 		Use:    "supervise",
 		Hidden: true,
 		Args:   cobra.NoArgs,
@@ -159,7 +217,13 @@ func newDevSuperviseCmd(a *app, dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return dev.Supervise(cmd.Context(), dev.Config{Dir: path}, a.home)
+			cfg, err := f.config(path)
+			if err != nil {
+				return err
+			}
+			return dev.Supervise(cmd.Context(), cfg, a.home)
 		},
 	}
+	f.add(cmd)
+	return cmd
 }

@@ -11,10 +11,11 @@ import (
 
 	"sealift/internal/platform"
 	"sealift/internal/platform/emulator"
+	"sealift/usecase"
 )
 
 func newEmulatorCmd(a *app) *cobra.Command {
-	var state, socket, ready string
+	var state, socket, ready, hardware string
 	var capacity int
 	run := &cobra.Command{
 		Use:   "run",
@@ -22,7 +23,12 @@ func newEmulatorCmd(a *app) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := a.logger()
+			hw, err := usecase.ParseHardware(hardware)
+			if err != nil {
+				return usageError("", "--hardware: %w", err)
+			}
 			return emulator.Serve(cmd.Context(), state, socket, emulator.Options{
+				Hardware: hw,
 				Capacity: capacity,
 				Log:      log,
 				Ready: func(info platform.Info) {
@@ -37,6 +43,7 @@ func newEmulatorCmd(a *app) *cobra.Command {
 	}
 	flags := run.Flags()
 	flags.StringVar(&state, "state", "", "folder of the emulated hardware: its vendor keys, counters, instances")
+	flags.StringVar(&hardware, "hardware", string(usecase.TrustZone), "what is played: trustzone|sgx|sev-snp|cca|tdx|csv; a state folder stays what it was made for")
 	flags.StringVar(&socket, "socket", "", "Unix socket to serve")
 	flags.IntVar(&capacity, "capacity", 0, "how many TEE instances the hardware holds")
 	flags.StringVar(&ready, "ready-file", "", "write a file when the socket serves")

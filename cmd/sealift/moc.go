@@ -22,6 +22,8 @@ import (
 
 	"sealift/appraisal"
 	"sealift/evidence"
+	"sealift/evidence/all"
+	"sealift/internal/collateral"
 	"sealift/internal/fault"
 	"sealift/internal/moc"
 	"sealift/internal/moc/mocapi"
@@ -32,10 +34,10 @@ import (
 
 // mocFlags are the flags of `moc serve`.
 type mocFlags struct {
-	state, listen, url, cert, key, policy, agent, dishonest string
-	anchors                                                 []string
-	anchorWait                                              time.Duration
-	protocol                                                protocolFlags
+	state, listen, url, cert, key, policy, collateral, dishonest string
+	anchors, agents                                              []string
+	anchorWait                                                   time.Duration
+	protocol                                                     protocolFlags
 }
 
 func newMocCmd(a *app) *cobra.Command {
@@ -62,7 +64,8 @@ EMULATED root counts only where it is named here on purpose. The owners appraise
 	flags.StringVar(&f.cert, "tls-cert", "", "certificate chain (PEM); with --tls-key the M/OC speaks TLS 1.3 only")
 	flags.StringVar(&f.key, "tls-key", "", "private key of the certificate (PEM)")
 	flags.StringVar(&f.policy, "policy", "", "appraisal policy of the operator's Verifier (JSON)")
-	flags.StringVar(&f.agent, "agent", "", "Agent image that is acceptable, where there is no --policy")
+	flags.StringArrayVar(&f.agents, "agent", nil, "Agent image that is acceptable, where there is no --policy; repeat for more")
+	flags.StringVar(&f.collateral, "collateral", "", "what vendors say about devices, as sealift collateral keeps it (default: collateral in the state folder)")
 	flags.StringArrayVar(&f.anchors, "anchor", nil, "root of acceptable hardware (PEM); a pattern such as 'roots/*.pem' works; repeat for more")
 	flags.DurationVar(&f.anchorWait, "anchor-wait", 0, "how long to wait for the files of --anchor to appear")
 	flags.StringVar(&f.dishonest, "dishonest", "", "misbehave, for demonstrations")
@@ -108,8 +111,17 @@ func (a *app) serveMoc(ctx context.Context, f mocFlags) error {
 		}
 	}
 	log := a.logger()
+	if f.collateral == "" {
+		f.collateral = filepath.Join(f.state, collateralDir)
+	}
+	store := collateral.Open(f.collateral)
+	lists, err := store.CRLs()
+	if err != nil {
+		return fmt.Errorf("reading the revocation lists: %w", err)
+	}
 	config := moc.Config{Dir: f.state, URL: f.url, Policy: policy, Anchors: evidence.Anchors{Roots: anchors},
-		Version: buildVersion().Version, Adversary: adversary, Log: log}
+		Hardware: tam.Hardware{Verifiers: all.New(), Endorsements: store, CRLs: lists},
+		Version:  buildVersion().Version, Adversary: adversary, Log: log}
 	if err := f.protocol.apply(&config); err != nil {
 		return err
 	}
@@ -196,7 +208,7 @@ func operatorPolicy(f mocFlags, anchors []evidence.Anchor) (*appraisal.Policy, e
 			return nil, &exitError{code: exitUsage, err: fmt.Errorf("the policy %s: %w", f.policy, err)}
 		}
 		return p, nil
-	case f.agent == "":
+	case len(f.agents) == 0:
 		return nil, nil
 	case len(anchors) == 0:
 		return nil, usageError("", "--agent needs at least one --anchor")
@@ -213,14 +225,17 @@ func operatorPolicy(f mocFlags, anchors []evidence.Anchor) (*appraisal.Policy, e
 			}
 		}
 	}
-	launch, err := owner.Launches(f.agent, in.Hardware)
-	if err != nil {
-		return nil, &exitError{code: exitUsage, err: err}
+	for _, agent := range f.agents {
+		launch, err := owner.Launches(agent, in.Hardware)
+		if err != nil {
+			return nil, &exitError{code: exitUsage, err: err}
+		}
+		for _, l := range launch {
+			l.Source = filepath.Base(agent) + " as the operator gave it"
+			in.Launch = append(in.Launch, l)
+		}
 	}
-	for i := range launch {
-		launch[i].Source = filepath.Base(f.agent) + " as the operator gave it"
-	}
-	in.Launch = launch
+	in.Launch = append(in.Launch, owner.EmulatedFirmware(in.Roots, in.Hardware)...)
 	return appraisal.NewPolicy(in)
 }
 

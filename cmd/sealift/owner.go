@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sealift/evidence/all"
 	"sealift/internal/owner"
 	"sealift/internal/owner/home"
 )
@@ -42,6 +43,14 @@ func (a *app) openOwner(f ownerFlags) (*owner.Owner, error) {
 	o := owner.New(h)
 	o.Context = f.context
 	o.Events = a.printEvent
+	store, err := a.collateralStore("")
+	if err != nil {
+		return nil, err
+	}
+	o.Verifiers, o.Endorsements = all.New(), store
+	if o.CRLs, err = store.CRLs(); err != nil {
+		return nil, fmt.Errorf("reading the revocation lists: %w", err)
+	}
 	if a.interactive() {
 		o.Progress = func(what string, done, total int64) {
 			fmt.Fprintf(a.stderr, "\r\x1b[Ksending %s: %d of %d MiB\r", what, done>>20, total>>20)

@@ -158,11 +158,11 @@ func Load(dir string) (*PKI, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the emulated root: %w", err)
 	}
-	kept, err := p.Anchor().PEM()
+	a, err := evidence.ParseAnchorPEM(root)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrPKI, err)
 	}
-	if !bytes.Equal(kept, root) {
+	if a.Fingerprint() != p.Fingerprint() {
 		return nil, fmt.Errorf("%w: %s is not this vendor's root", ErrPKI, rootFile)
 	}
 	return p, nil

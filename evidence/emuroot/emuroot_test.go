@@ -92,7 +92,7 @@ func TestEveryVendor(t *testing.T) {
 				t.Fatal(err)
 			}
 			a, err := evidence.ParseAnchorPEM(pem)
-			if err != nil || !a.IsEmulated() || a.Fingerprint() != p.Fingerprint() || len(a.Intermediates) != len(p.Anchor().Intermediates) {
+			if err != nil || !a.IsEmulated() || a.Fingerprint() != p.Fingerprint() || a.Hardware != hw || len(a.Intermediates) != len(p.Anchor().Intermediates) {
 				t.Errorf("the anchor as a file: %v, %v", a, err)
 			}
 			d, err := p.NewDevice(rand.Reader, "dev1")

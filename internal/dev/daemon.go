@@ -12,9 +12,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
+	"sealift/evidence"
 	"sealift/internal/owner/home"
 )
 
@@ -33,7 +35,8 @@ type State struct {
 	Relay     string    `json:"relay,omitempty"`
 	Home      string    `json:"home"`
 	Context   string    `json:"context"`
-	Device    string    `json:"device"`
+	Device    string    `json:"device"` // the first
+	Devices   []Device  `json:"devices,omitempty"`
 	Emulated  bool      `json:"emulated"`
 	KeptOwn   bool      `json:"kept_own_policy,omitempty"` // the owner's default policy was not ours and stays
 	Processes []Process `json:"processes,omitempty"`
@@ -103,7 +106,7 @@ func Supervise(ctx context.Context, cfg Config, ownerHome string) error {
 		return err
 	}
 	defer lock.Close()
-	st := State{PID: os.Getpid(), Home: ownerHome, Context: ContextName, Device: DeviceName, Emulated: true}
+	st := State{PID: os.Getpid(), Home: ownerHome, Context: ContextName, Emulated: true}
 	err = superviseLocked(ctx, cfg, &st)
 	if err != nil && ctx.Err() == nil {
 		st.Ready, st.Error = false, err.Error()
@@ -115,6 +118,9 @@ func Supervise(ctx context.Context, cfg Config, ownerHome string) error {
 func superviseLocked(ctx context.Context, cfg Config, st *State) error {
 	// The M/OC's address is kept, so that what knows it keeps working after the next start.
 	cfg.Listen = keptAddress(cfg.Dir, cfg.Listen)
+	if err := keepHardware(&cfg); err != nil {
+		return err
+	}
 	s, err := Start(ctx, cfg)
 	if err != nil {
 		return err
@@ -127,10 +133,10 @@ func superviseLocked(ctx context.Context, cfg Config, st *State) error {
 	if err != nil {
 		return err
 	}
-	if st.KeptOwn, err = s.Equip(ctx, h, s.cfg.Agent); err != nil {
+	if st.KeptOwn, err = s.Equip(ctx, h, append([]string{s.cfg.Agent}, s.cfg.Images...)...); err != nil {
 		return err
 	}
-	st.URL, st.Relay, st.Ready = s.URL, s.Relay, true
+	st.URL, st.Devices, st.Device, st.Relay, st.Ready = s.URL, s.Devices, s.Devices[0].Name, s.Devices[0].Relay, true
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -227,6 +233,26 @@ func keptAddress(dir, wanted string) string {
 	return kept
 }
 
+// keepHardware remembers which devices there are, so that the next start without a choice has the same ones.
+func keepHardware(cfg *Config) error {
+	file := filepath.Join(cfg.Dir, "hardware")
+	if len(cfg.Hardware) == 0 {
+		data, err := os.ReadFile(file)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		for _, name := range strings.Fields(string(data)) {
+			cfg.Hardware = append(cfg.Hardware, evidence.Hardware(name))
+		}
+		return nil
+	}
+	var lines strings.Builder
+	for _, hw := range cfg.Hardware {
+		fmt.Fprintln(&lines, hw)
+	}
+	return os.WriteFile(file, []byte(lines.String()), 0o600)
+}
+
 func readState(dir string) (*State, error) {
 	data, err := os.ReadFile(filepath.Join(dir, stateFile))
 	if err != nil {
@@ -256,8 +282,8 @@ func Purge(dir string) error {
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	if _, err := os.Stat(filepath.Join(dir, "emulator")); err != nil {
-		return fmt.Errorf("%s does not hold the state of a dev device: %w", dir, err)
+	if found, err := filepath.Glob(filepath.Join(dir, "emulator*")); err != nil || len(found) == 0 {
+		return fmt.Errorf("%s does not hold the state of a dev device", dir)
 	}
 	lock, err := acquire(dir)
 	if err != nil {

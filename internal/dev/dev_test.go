@@ -159,12 +159,12 @@ func TestKeptAddress(t *testing.T) {
 }
 
 func TestDeepFolderGetsAShortSocket(t *testing.T) {
-	s := &Stack{cfg: Config{Dir: filepath.Join(t.TempDir(), strings.Repeat("deep", 30))}}
+	s := &Stack{cfg: Config{Dir: filepath.Join(t.TempDir(), strings.Repeat("deep", 30))}, Devices: []Device{newDevice("trustzone")}}
 	if err := s.chooseSocket(); err != nil {
 		t.Fatal(err)
 	}
-	if len(s.socket()) > 100 || s.tmpDir == "" {
-		t.Errorf("socket %s", s.socket())
+	if len(s.socket(s.Devices[0])) > 100 || s.tmpDir == "" {
+		t.Errorf("socket %s", s.socket(s.Devices[0]))
 	}
 	s.Stop()
 	if _, err := os.Stat(s.tmpDir); !errors.Is(err, os.ErrNotExist) {

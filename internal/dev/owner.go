@@ -8,16 +8,15 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
 	"sealift/appraisal"
 	"sealift/evidence"
 	"sealift/internal/moc/mocapi"
+	"sealift/internal/owner"
 	"sealift/internal/owner/home"
 )
 
@@ -25,10 +24,10 @@ import (
 const ContextName = "dev"
 
 // Equip makes the folder of a data owner fit for the Stack: the context with its token and TAM keys, an owner key if there is
-// none, the emulated vendor's root as an anchor, and the default policy. The policy accepts the Agent image that reference
-// names, which the owner must have from a source that it trusts, and the emulated root, by fingerprint and on purpose. A
+// none, the emulated vendors' roots as anchors, and the default policy. The policy accepts the Agent images that references
+// name, which the owner must have from a source that it trusts, and the emulated roots, by fingerprint and on purpose. A
 // default policy that somebody else wrote stays; kept reports that.
-func (s *Stack) Equip(ctx context.Context, h *home.Home, reference string) (kept bool, err error) {
+func (s *Stack) Equip(ctx context.Context, h *home.Home, references ...string) (kept bool, err error) {
 	anchors, err := s.Client(mocapi.RoleOwner).TrustAnchors(ctx)
 	if err != nil {
 		return false, fmt.Errorf("asking the M/OC for its keys: %w", err)
@@ -40,21 +39,29 @@ func (s *Stack) Equip(ctx context.Context, h *home.Home, reference string) (kept
 	if _, _, err := h.EnsureKey(home.DefaultKey, rand.Reader); err != nil {
 		return false, fmt.Errorf("making an owner key: %w", err)
 	}
-	root, err := s.root()
-	if err != nil {
-		return false, err
+	in := appraisal.NewPolicyInput{Name: ContextName}
+	for _, d := range s.Devices {
+		root, err := s.root(d)
+		if err != nil {
+			return false, err
+		}
+		if err := h.AddAnchor(root); err != nil {
+			return false, fmt.Errorf("writing the anchor: %w", err)
+		}
+		in.Roots, in.Hardware = append(in.Roots, root), append(in.Hardware, d.Hardware)
 	}
-	if err := h.AddAnchor(root); err != nil {
-		return false, fmt.Errorf("writing the anchor: %w", err)
+	for _, path := range references {
+		launches, err := owner.Launches(path, in.Hardware)
+		if err != nil {
+			return false, err
+		}
+		for _, l := range launches {
+			l.Source = filepath.Base(path) + " as sealift dev found it on the owner's machine"
+			in.Launch = append(in.Launch, l)
+		}
 	}
-	digest, err := hashFile(reference)
-	if err != nil {
-		return false, err
-	}
-	policy, err := appraisal.NewPolicy(appraisal.NewPolicyInput{
-		Name: ContextName, Hardware: []evidence.Hardware{evidence.TrustZone}, Roots: []evidence.Anchor{root}, AgentDigest: digest,
-		AgentSource: "SHA-256 of " + filepath.Base(reference) + " as sealift dev found it on the owner's machine",
-	})
+	in.Launch = append(in.Launch, owner.EmulatedFirmware(in.Roots, in.Hardware)...)
+	policy, err := appraisal.NewPolicy(in)
 	if err != nil {
 		return false, fmt.Errorf("making the owner's policy: %w", err)
 	}
@@ -84,9 +91,9 @@ func setPolicy(h *home.Home, data []byte) (kept bool, err error) {
 	return false, h.SetPolicy(home.DefaultPolicy, data, true)
 }
 
-// root reads the certificate of the emulated vendor.
-func (s *Stack) root() (evidence.Anchor, error) {
-	data, err := os.ReadFile(s.rootFile())
+// root reads the root of the device's emulated vendor.
+func (s *Stack) root(d Device) (evidence.Anchor, error) {
+	data, err := os.ReadFile(s.rootFile(d))
 	if err != nil {
 		return evidence.Anchor{}, fmt.Errorf("reading the emulated vendor's root: %w", err)
 	}
@@ -95,17 +102,4 @@ func (s *Stack) root() (evidence.Anchor, error) {
 		return root, fmt.Errorf("reading the emulated vendor's root: %w", err)
 	}
 	return root, nil
-}
-
-func hashFile(path string) (sum [32]byte, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return sum, fmt.Errorf("opening the Agent image: %w", err)
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return sum, fmt.Errorf("reading the Agent image: %w", err)
-	}
-	return [32]byte(h.Sum(nil)), nil
 }

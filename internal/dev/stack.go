@@ -2,8 +2,8 @@
 
 //go:build linux
 
-// Package dev runs an operator's network and a device on one machine, for trying things out: an M/OC, the emulated secure
-// hardware, and a TEEP Broker, each a process of its own, supervised and started again when one dies. The demo runs such a
+// Package dev runs an operator's network and devices on one machine, for trying things out: an M/OC, and for each device its
+// emulated secure hardware and a TEEP Broker, each a process of its own, supervised and started again when one dies. The demo runs such a
 // Stack for a few seconds; `sealift dev up` leaves one running behind a daemon, see Up.
 //
 // Everything here rests on EMULATED hardware, which protects nothing from whoever runs the machine.
@@ -21,44 +21,60 @@ import (
 	"strings"
 	"time"
 
+	"sealift/evidence"
 	"sealift/internal/image"
 	"sealift/internal/moc/mocapi"
 	"sealift/internal/platform/sandbox"
 	"sealift/internal/supervise"
 )
 
-// Names in a Stack.
-const (
-	DeviceName = "device-1"
-	OwnerName  = "owner"
-)
+// OwnerName is the name of the owner's token.
+const OwnerName = "owner"
 
-// startTimeout bounds the start of one process.
-const startTimeout = 20 * time.Second
+// startTimeout bounds the start of one process. The first start of emulated SEV-SNP makes RSA-4096 keys.
+const startTimeout = 90 * time.Second
 
 // Config says what a Stack runs.
 type Config struct {
-	Dir       string   // state of all processes
-	Program   string   // the sealift program; empty means the running one
-	Agent     string   // the Agent image that the device launches; empty means sealift-agent beside the program
-	Images    []string // Agent images of other instance types; nil means those in the folder images beside the program
-	Listen    string   // address of the M/OC; empty means 127.0.0.1 and any free port
-	MOCArgs   []string // further arguments of `moc serve`
-	Capacity  int      // TEE instances of the device; 0 for the emulator's default
-	Restart   string   // what becomes of a process that ends; empty means supervise.Always
+	Dir       string              // state of all processes
+	Program   string              // the sealift program; empty means the running one
+	Agent     string              // the Agent image that devices launch as a process; empty means sealift-agent beside the program
+	Images    []string            // Agent images for further instance types; nil means those in the folder images beside the program
+	Hardware  []evidence.Hardware // of the devices, each another; none means trustzone
+	Listen    string              // address of the M/OC; empty means 127.0.0.1 and any free port
+	MOCArgs   []string            // further arguments of `moc serve`
+	Capacity  int                 // TEE instances of the device; 0 for the emulator's default
+	Restart   string              // what becomes of a process that ends; empty means supervise.Always
 	OnStarted func(process string, pid int)
 }
 
-// Stack is a running M/OC with one emulated device.
+// Stack is a running M/OC with emulated devices.
 type Stack struct {
 	cfg       Config
 	socketDir string
-	tmpDir    string // made for the socket; removed with the Stack
+	tmpDir    string // made for the sockets; removed with the Stack
 
-	URL    string                 // of the M/OC
-	Tokens map[mocapi.Role]string // bearer tokens
-	Relay  string                 // of the device's Broker
-	procs  []*named
+	URL     string                 // of the M/OC
+	Tokens  map[mocapi.Role]string // bearer tokens of owner and operator
+	Devices []Device
+	procs   []*named
+}
+
+// Device is an emulated device of a Stack.
+type Device struct {
+	Name     string            `json:"name"`
+	Hardware evidence.Hardware `json:"hardware"`
+	Relay    string            `json:"relay"` // of its Broker
+
+	suffix string // of its folders and processes
+}
+
+// newDevice names a device after its hardware. The one with trustzone has the names that it had when it was the only one.
+func newDevice(hw evidence.Hardware) Device {
+	if hw == evidence.TrustZone {
+		return Device{Name: "device-1", Hardware: hw}
+	}
+	return Device{Name: "device-" + string(hw), Hardware: hw, suffix: "-" + string(hw)}
 }
 
 type named struct {
@@ -86,7 +102,13 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 			s.Stop()
 		}
 	}()
-	for _, dir := range []string{"moc", "emulator", "broker", "log"} {
+	dirs := []string{"moc", "log"}
+	for _, hw := range cfg.Hardware {
+		d := newDevice(hw)
+		s.Devices = append(s.Devices, d)
+		dirs = append(dirs, "emulator"+d.suffix, "broker"+d.suffix)
+	}
+	for _, dir := range dirs {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, dir), 0o700); err != nil {
 			return nil, fmt.Errorf("making the state folder: %w", err)
 		}
@@ -94,18 +116,30 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	if err := s.chooseSocket(); err != nil {
 		return nil, err
 	}
-	// The emulator needs nothing of the M/OC: both start at one time, and the Broker waits for the two.
-	s.start("emulator", nil, "emulator", "run", "--state", s.path("emulator"), "--socket", s.socket())
-	if err := s.makeTokens(ctx); err != nil {
-		return nil, err
-	}
-	if err := s.startMOC(ctx); err != nil {
-		return nil, err
-	}
-	if err := s.startBroker(ctx); err != nil {
+	if err := s.startAll(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// startAll starts the processes. The emulators need nothing of the M/OC: all start at one time, and the Brokers wait for them.
+func (s *Stack) startAll(ctx context.Context) error {
+	for _, d := range s.Devices {
+		s.start("emulator"+d.suffix, nil, "emulator", "run", "--hardware", string(d.Hardware), "--state", s.path("emulator"+d.suffix),
+			"--socket", s.socket(d))
+	}
+	if err := s.makeTokens(ctx); err != nil {
+		return err
+	}
+	if err := s.startMOC(ctx); err != nil {
+		return err
+	}
+	for i := range s.Devices {
+		if err := s.startBroker(ctx, &s.Devices[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -127,6 +161,9 @@ func (c Config) withDefaults() (Config, error) {
 		if c.Images, err = FindImages(); err != nil {
 			return c, err
 		}
+	}
+	if len(c.Hardware) == 0 {
+		c.Hardware = []evidence.Hardware{evidence.TrustZone}
 	}
 	if c.Listen == "" {
 		c.Listen, err = freeAddress()
@@ -210,11 +247,15 @@ func (s *Stack) path(elem ...string) string {
 	return filepath.Join(append([]string{s.cfg.Dir}, elem...)...)
 }
 
-// chooseSocket picks a folder for the emulator's socket: the state folder, or a short one where that is too deep for the
+// chooseSocket picks a folder for the emulators' sockets: the state folder, or a short one where that is too deep for the
 // address of a Unix socket.
 func (s *Stack) chooseSocket() error {
 	s.socketDir = s.cfg.Dir
-	if len(s.socket()) <= 100 {
+	longest := 0
+	for _, d := range s.Devices {
+		longest = max(longest, len(s.socket(d)))
+	}
+	if longest <= 100 {
 		return nil
 	}
 	dir, err := os.MkdirTemp("", "sealift-")
@@ -225,10 +266,12 @@ func (s *Stack) chooseSocket() error {
 	return nil
 }
 
-func (s *Stack) socket() string { return filepath.Join(s.socketDir, "tee.sock") }
+func (s *Stack) socket(d Device) string {
+	return filepath.Join(s.socketDir, "tee"+d.suffix+".sock")
+}
 
-// rootFile is where the emulator keeps the certificate of its vendor.
-func (s *Stack) rootFile() string { return s.path("emulator", "pki", "root.pem") }
+// rootFile is where the device's emulator keeps the root of its vendor.
+func (s *Stack) rootFile(d Device) string { return s.path("emulator"+d.suffix, "pki", "root.pem") }
 
 // start begins to supervise one process of the Stack: this program with other arguments.
 func (s *Stack) start(name string, listen []string, args ...string) *supervise.Process {
@@ -259,35 +302,53 @@ func (s *Stack) log(name string) string { return s.path("log", name+".log") }
 
 // makeTokens has the M/OC's own command make the bearer tokens, before the M/OC serves.
 func (s *Stack) makeTokens(ctx context.Context) error {
-	for role, name := range map[mocapi.Role]string{
-		mocapi.RoleOwner: OwnerName, mocapi.RoleOperator: "operator", mocapi.RoleDevice: DeviceName,
-	} {
-		file := s.path(string(role) + ".token")
-		if token, err := os.ReadFile(file); err == nil && len(token) > 0 {
-			s.Tokens[role] = strings.TrimSpace(string(token))
-			continue
-		}
-		var stdout, stderr bytes.Buffer
-		cmd := exec.CommandContext(ctx, s.cfg.Program, "moc", "token", "--state", s.path("moc"), "--role", string(role), "--name", name)
-		cmd.Env, cmd.Stdout, cmd.Stderr = environment(), &stdout, &stderr
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("making the %s's token: %w\n%s", role, err, strings.TrimSpace(stderr.String()))
-		}
-		token := strings.TrimSpace(stdout.String())
-		if token == "" || strings.ContainsAny(token, " \n") {
-			return fmt.Errorf("making the %s's token: the M/OC did not print one", role)
-		}
-		if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
-			return fmt.Errorf("keeping the %s's token: %w", role, err)
+	for role, name := range map[mocapi.Role]string{mocapi.RoleOwner: OwnerName, mocapi.RoleOperator: "operator"} {
+		token, err := s.makeToken(ctx, role, name, s.path(string(role)+".token"))
+		if err != nil {
+			return err
 		}
 		s.Tokens[role] = token
+	}
+	for _, d := range s.Devices {
+		if _, err := s.makeToken(ctx, mocapi.RoleDevice, d.Name, s.tokenFile(d)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
+func (s *Stack) tokenFile(d Device) string { return s.path("device" + d.suffix + ".token") }
+
+// makeToken returns the token in file, or has one made.
+func (s *Stack) makeToken(ctx context.Context, role mocapi.Role, name, file string) (string, error) {
+	if token, err := os.ReadFile(file); err == nil && len(token) > 0 {
+		return strings.TrimSpace(string(token)), nil
+	}
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, s.cfg.Program, "moc", "token", "--state", s.path("moc"), "--role", string(role), "--name", name)
+	cmd.Env, cmd.Stdout, cmd.Stderr = environment(), &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("making the token of %s: %w\n%s", name, err, strings.TrimSpace(stderr.String()))
+	}
+	token := strings.TrimSpace(stdout.String())
+	if token == "" || strings.ContainsAny(token, " \n") {
+		return "", fmt.Errorf("making the token of %s: the M/OC did not print one", name)
+	}
+	if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("keeping the token of %s: %w", name, err)
+	}
+	return token, nil
+}
+
 func (s *Stack) startMOC(ctx context.Context) error {
-	args := append([]string{"moc", "serve", "--state", s.path("moc"), "--listen", s.cfg.Listen,
-		"--agent", s.cfg.Agent, "--anchor", s.rootFile(), "--anchor-wait", startTimeout.String()}, s.cfg.MOCArgs...)
+	args := []string{"moc", "serve", "--state", s.path("moc"), "--listen", s.cfg.Listen, "--anchor-wait", startTimeout.String()}
+	for _, path := range append([]string{s.cfg.Agent}, s.cfg.Images...) {
+		args = append(args, "--agent", path)
+	}
+	for _, d := range s.Devices {
+		args = append(args, "--anchor", s.rootFile(d))
+	}
+	args = append(args, s.cfg.MOCArgs...)
 	p := s.start("moc", []string{s.cfg.Listen}, args...)
 	if err := s.ready(ctx, "moc", p); err != nil {
 		return err
@@ -296,16 +357,17 @@ func (s *Stack) startMOC(ctx context.Context) error {
 	return nil
 }
 
-func (s *Stack) startBroker(ctx context.Context) error {
-	ready := s.path("broker", "ready")
+func (s *Stack) startBroker(ctx context.Context, d *Device) error {
+	name := "broker" + d.suffix
+	ready := s.path(name, "ready")
 	_ = os.Remove(ready)
-	args := []string{"broker", "run", "--device", DeviceName, "--moc", s.URL, "--token-file", s.path("device.token"),
-		"--state", s.path("broker"), "--emulator", s.socket(), "--agent", s.cfg.Agent, "--ready-file", ready}
+	args := []string{"broker", "run", "--device", d.Name, "--moc", s.URL, "--token-file", s.tokenFile(*d), "--state", s.path(name),
+		"--emulator", s.socket(*d), "--agent", s.cfg.Agent, "--ready-file", ready}
 	for _, path := range s.cfg.Images {
 		args = append(args, "--image", path)
 	}
-	p := s.start("broker", nil, args...)
-	if err := s.ready(ctx, "broker", p); err != nil {
+	p := s.start(name, nil, args...)
+	if err := s.ready(ctx, name, p); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
@@ -314,7 +376,7 @@ func (s *Stack) startBroker(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		if text, err := os.ReadFile(ready); err == nil {
-			s.Relay = strings.TrimSpace(strings.TrimPrefix(string(text), "relay "))
+			d.Relay = strings.TrimSpace(strings.TrimPrefix(string(text), "relay "))
 			return nil
 		}
 		if err := s.ended(); err != nil {
@@ -323,7 +385,7 @@ func (s *Stack) startBroker(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return s.failed("broker", errors.New("the device is not announced in time"))
+			return s.failed(name, errors.New("the device is not announced in time"))
 		}
 	}
 }
@@ -381,7 +443,9 @@ func (s *Stack) Stop() {
 		s.procs[i].proc.Stop()
 	}
 	s.procs = nil
-	_ = os.Remove(s.socket())
+	for _, d := range s.Devices {
+		_ = os.Remove(s.socket(d))
+	}
 	if s.tmpDir != "" {
 		_ = os.RemoveAll(s.tmpDir)
 	}

@@ -48,10 +48,11 @@ type Config struct {
 	Dir string // state: database, artifacts, keys
 	// URL is the address under which devices and owners reach the M/OC, without a path. It goes into measured
 	// configurations, so it must stay the same for as long as deployments live.
-	URL     string
-	Policy  *appraisal.Policy // of the operator's Verifier; nil: none is accepted
-	Anchors evidence.Anchors  // hardware roots that the operator's Verifier knows
-	Version string            // for /healthz
+	URL      string
+	Policy   *appraisal.Policy // of the operator's Verifier; nil: none is accepted
+	Anchors  evidence.Anchors  // hardware roots that the operator's Verifier knows
+	Hardware tam.Hardware      // verifiers of more architectures than TrustZone
+	Version  string            // for /healthz
 
 	Protocol   tam.Protocol   // choices that TEEP leaves to a TAM
 	AgentSuite cose.Algorithm // of the Agents of new deployments: ESP256, which 0 stands for, or Ed25519
@@ -118,7 +119,7 @@ func Open(cfg Config) (_ *Server, err error) {
 	if s.artifacts, err = artifact.Open(filepath.Join(cfg.Dir, "artifacts"), artifact.Options{Now: cfg.Now}); err != nil {
 		return nil, err
 	}
-	s.engine, err = tam.New(tam.Config{Store: s.store, Keys: s.keys, Policy: cfg.Policy, Anchors: cfg.Anchors,
+	s.engine, err = tam.New(tam.Config{Store: s.store, Keys: s.keys, Policy: cfg.Policy, Anchors: cfg.Anchors, Hardware: cfg.Hardware,
 		Now: cfg.Now, Rand: cfg.Rand, Log: cfg.Log, Adversary: cfg.Adversary, Protocol: cfg.Protocol})
 	if err != nil {
 		return nil, err

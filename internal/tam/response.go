@@ -176,6 +176,7 @@ func (e *Engine) appraise(d *store.Deployment, key *cose.Key, payload []byte, a 
 	digest := sha256.Sum256(d.Config)
 	result, v := appraisal.AppraiseBundle(payload, evidence.Input{
 		Challenge: claims.Nonce, AgentKey: key, Anchors: e.Anchors, Now: e.Now(), ChallengeSource: "the challenge that this TAM made",
+		Verifiers: e.Hardware.Verifiers, Endorsements: e.Hardware.Endorsements, CRLs: e.Hardware.CRLs,
 	}, e.Policy, appraisal.Expect{ConfigDigest: &digest, ConfigSource: "the configuration that the M/OC made for this deployment"})
 	a.result = result
 	if v == nil {

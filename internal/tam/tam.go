@@ -17,6 +17,7 @@ package tam
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -38,11 +39,19 @@ type Config struct {
 	Keys      *Keys
 	Policy    *appraisal.Policy // the operator's, for its own Verifier; its verdict decides whether an Agent is admitted
 	Anchors   evidence.Anchors
+	Hardware  Hardware
 	Now       func() time.Time // nil: the store's clock
 	Rand      io.Reader        // nil: the system's
 	Log       *slog.Logger     // nil: none
 	Adversary Adversary        // None in production
 	Protocol  Protocol
+}
+
+// Hardware is what the Verifier needs to verify Evidence of more architectures than TrustZone. The zero value is good.
+type Hardware struct {
+	Verifiers    []evidence.HardwareVerifier
+	Endorsements evidence.Endorsements // what does not come with the Evidence; may be nil
+	CRLs         []*x509.RevocationList
 }
 
 // Times of the protocol.
