@@ -79,7 +79,7 @@ func (t *TA) request(ctx context.Context, conn net.Conn) error {
 	defer outR.Close()
 	job := t.job()
 	job.Stdin, job.Stdout = inR, outW
-	p, err := t.opts.Launcher.Launch(ctx, job)
+	p, err := t.loaded.Launch(ctx, job)
 	inR.Close()
 	outW.Close()
 	if err != nil {

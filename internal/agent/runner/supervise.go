@@ -68,7 +68,7 @@ func (t *TA) again(err error, ends int) bool {
 func (t *TA) runOnce(listens func()) error {
 	_ = os.Remove(filepath.Join(t.runDir(), listenName))
 	t.setState(StateStarting)
-	p, err := t.opts.Launcher.Launch(t.ctx, t.job())
+	p, err := t.loaded.Launch(t.ctx, t.job())
 	if err != nil {
 		return err
 	}

@@ -67,6 +67,9 @@ const (
 	ProfilePod
 )
 
+// InsideID is the user and group of a program in its sandbox, as it sees itself.
+const InsideID = 1000
+
 // Bind makes a file or folder of the caller visible inside, at an absolute path.
 type Bind struct {
 	Source string
@@ -214,7 +217,7 @@ func (s *Spec) checkTargets() error {
 func claim(taken map[string]bool, target string) error {
 	top, _, _ := strings.Cut(strings.TrimPrefix(target, "/"), "/")
 	if !path.IsAbs(target) || path.Clean(target) != target || target == "/" || strings.ContainsRune(target, 0) ||
-		top == "proc" || top == "dev" {
+		top == "proc" || top == "dev" && target != "/dev/shm" {
 		return fmt.Errorf("%w: nothing can be mounted at %q", ErrSpec, target)
 	}
 	for other := range taken {

@@ -16,6 +16,9 @@ import (
 // newNamespaces are the flags of clone(2) that make namespaces.
 const newNamespaces = cloneFlags | unix.CLONE_NEWTIME
 
+// NamespaceFlags are the flags of clone(2) that ProfileTA denies.
+const NamespaceFlags uint64 = newNamespaces
+
 // The verdicts of a filter.
 const (
 	retAllow  = unix.SECCOMP_RET_ALLOW
@@ -169,7 +172,7 @@ var forNesting = []string{
 var forRuntime = []string{"fsconfig", "fsmount", "fsopen", "mknodat", "setns", "unshare"}
 
 // Allowed returns the names of the system calls that ProfileTA allows, whatever their arguments: for runtime programs that
-// load a filter of their own over it. Namespaces are barred by an argument of clone(2) and have to be barred there too.
+// load a filter of their own over it. clone(2) is not among them: it is allowed without the flags NamespaceFlags.
 func Allowed() []string {
 	names := slices.Clone(allowed)
 	for _, r := range rules(ProfileTA) {

@@ -25,8 +25,7 @@ type sysCmd struct {
 	cmd *exec.Cmd
 }
 
-// insideID is the user and group of the program as it sees itself.
-const insideID = 1000
+const insideID = InsideID
 
 // cloneFlags are the namespaces of a sandbox.
 const cloneFlags = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC |

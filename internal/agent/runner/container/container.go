@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+// Package container runs TAs that are OCI images, inside a pod sandbox of which the TEEP Agent is the first process.
+//
+// [Loader.Load] unpacks an image into the TEE's memory (package oci) and keeps the root file system for as long as the TA is
+// loaded; the operator can neither read nor change it there. Each process that is started is a container of its own over that root,
+// made by the OCI runtime program that the Agent was measured with (package ociruntime). Around a container stand, from the
+// outside in:
+//
+//   - a control group with the TA's limits of memory, processes and processor time (package cgroup), below that of the instance;
+//   - a sandbox (package sandbox) in which the runtime program is process 1: its own namespaces, no network, a root that
+//     holds nothing but the program, its libraries and what the container gets, no capabilities, an allow-list of system
+//     calls. Whatever becomes of the runtime program, the kernel ends the container with it;
+//   - the container that the runtime program makes inside, in a further user namespace: the image's root file system,
+//     read-only, one user without capabilities, no_new_privs, the system calls of a TA, masked paths, five device nodes.
+//
+// The container's user has number 0 inside, and is the Agent's unprivileged user outside: an Agent without capabilities can map
+// one user only, so the User of an image is not looked at.
+package container
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+
+	"sealift/internal/agent/runner"
+	"sealift/internal/oci"
+	"sealift/internal/oci/ociruntime"
+	"sealift/internal/platform/sandbox"
+	"sealift/internal/platform/sandbox/cgroup"
+)
+
+// Options are the surroundings of all containers.
+type Options struct {
+	Dir    string        // in TEE memory, on a file system that allows to execute
+	Group  *cgroup.Group // the instance's; each container gets one below it
+	Limits oci.Limits
+	Log    *slog.Logger
+}
+
+// Loader implements runner.Loader for launch.KindOCI.
+type Loader struct {
+	opts    Options
+	name    string   // of the runtime program
+	program *os.File // the runtime program, sealed
+	folders []string // of its libraries, below Dir/runtime
+	number  atomic.Uint64
+}
+
+// New unpacks the runtime part of the Agent's image that r reads.
+func New(r io.Reader, o Options) (*Loader, error) {
+	l := &Loader{opts: o}
+	if o.Log == nil {
+		l.opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := os.Mkdir(l.runtimeDir(), 0o700); err != nil {
+		return nil, fmt.Errorf("container: %w", err)
+	}
+	name, program, folders, err := ociruntime.Unpack(r, l.runtimeDir())
+	if err != nil {
+		return nil, err
+	}
+	l.name, l.folders = name, folders
+	if l.program, _, err = sandbox.SealedMemfd(name, bytes.NewReader(program)); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *Loader) runtimeDir() string { return filepath.Join(l.opts.Dir, "runtime") }
+
+// Close frees the runtime program. Nothing that was loaded may be used after it.
+func (l *Loader) Close() error { return l.program.Close() }
+
+// Load implements runner.Loader: open gives the payload that package oci describes.
+func (l *Loader) Load(ctx context.Context, open func() (io.ReadCloser, error)) (runner.Loaded, [32]byte, error) {
+	i := &image{loader: l, dir: filepath.Join(l.opts.Dir, fmt.Sprint("image-", l.number.Add(1)))}
+	digest, err := i.unpack(ctx, open)
+	if err != nil {
+		for _, kind := range []error{oci.ErrMalformed, oci.ErrDigest, oci.ErrPlatform, oci.ErrEntry, oci.ErrLimit} {
+			if errors.Is(err, kind) {
+				err = fmt.Errorf("%w: %w", runner.ErrProgram, err)
+				break
+			}
+		}
+		return nil, digest, errors.Join(err, i.Close())
+	}
+	return i, digest, nil
+}
+
+// image is an unpacked image.
+type image struct {
+	loader *Loader
+	dir    string
+	config *oci.Config
+	mounts []string // where its volumes are, absolute
+}
+
+func (i *image) rootfs() string { return filepath.Join(i.dir, "rootfs") }
+
+func (i *image) unpack(ctx context.Context, open func() (io.ReadCloser, error)) ([32]byte, error) {
+	if err := os.MkdirAll(i.rootfs(), 0o700); err != nil {
+		return [32]byte{}, fmt.Errorf("container: %w", err)
+	}
+	root, err := os.OpenRoot(i.rootfs())
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("container: %w", err)
+	}
+	defer root.Close()
+	config, digest, err := oci.Unpack(ctx, open, root, runtime.GOARCH, i.loader.opts.Limits)
+	if err != nil {
+		return digest, err
+	}
+	i.config = config
+	if i.mounts, err = volumes(config.Config.Volumes); err != nil {
+		return digest, err
+	}
+	for _, target := range append([]string{"/proc", "/dev", "/tmp", insidePD, insideRun}, i.mounts...) {
+		if err := mountPoint(root, target); err != nil {
+			return digest, fmt.Errorf("container: making the folder %s: %w", target, err)
+		}
+	}
+	return digest, nil
+}
+
+// Paths that a container sees.
+const (
+	insidePD  = "/pd"
+	insideRun = "/run/sealift"
+)
+
+// maxVolumes bounds the writable folders that an image asks for.
+const maxVolumes = 32
+
+// volumes returns the paths that an image wants to write to (config.md, "Volumes"). Those that the container has anyway are left
+// out.
+func volumes(asked map[string]struct{}) ([]string, error) {
+	var list []string
+	for v := range asked {
+		clean := path.Clean(v)
+		top, _, _ := strings.Cut(strings.TrimPrefix(clean, "/"), "/")
+		switch {
+		case !path.IsAbs(v) || strings.ContainsRune(v, 0) || clean == "/" || len(clean) > 1024 || len(list) >= maxVolumes:
+			return nil, fmt.Errorf("%w: a volume at %.200q", oci.ErrMalformed, v)
+		case clean == "/tmp" || top == "proc" || top == "dev" || top == "pd" || clean == "/run" || strings.HasPrefix(clean, insideRun):
+			continue
+		}
+		list = append(list, clean)
+	}
+	return list, nil
+}
+
+// mountPoint makes the folder target of the image; what is in its way and no folder gives way.
+func mountPoint(root *os.Root, target string) error {
+	at := "."
+	for part := range strings.SplitSeq(strings.TrimPrefix(target, "/"), "/") {
+		at = path.Join(at, part)
+		st, err := root.Lstat(at)
+		if err == nil && st.IsDir() {
+			continue
+		}
+		if err == nil {
+			if err := root.Remove(at); err != nil {
+				return err
+			}
+		}
+		if err := root.Mkdir(at, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Inside implements runner.Loaded.
+func (*image) Inside(string, string) (string, string) { return insidePD, insideRun }
+
+// Close implements runner.Loaded.
+func (i *image) Close() error {
+	if err := os.RemoveAll(i.dir); err != nil {
+		return fmt.Errorf("container: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package container
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"sealift/internal/agent/runner"
+	"sealift/internal/platform/sandbox"
+	"sealift/internal/platform/sandbox/cgroup"
+)
+
+// What the runtime program itself needs beside the container, on top of the container's limits.
+const (
+	overheadBytes = 48 << 20
+	overheadProcs = 24
+	openFiles     = 1024
+)
+
+// startTime bounds how long the runtime program may take to start a container.
+const startTime = 30 * time.Second
+
+// Launch implements runner.Loaded.
+func (i *image) Launch(ctx context.Context, j runner.Job) (_ runner.Process, err error) {
+	p := &started{image: i, job: j, ended: make(chan struct{})}
+	if p.dir, err = os.MkdirTemp(i.dir, "run-"); err != nil {
+		return nil, fmt.Errorf("container: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.clean())
+		}
+	}()
+	if err := p.describe(); err != nil {
+		return nil, err
+	}
+	if p.group, err = i.loader.opts.Group.Child(fmt.Sprint("ta-", i.loader.number.Add(1)), cgroup.Limits{
+		MemoryBytes: j.MemoryBytes + overheadBytes, Processes: j.MaxProcs + overheadProcs, CPUMillis: uint64(j.Spec.CPUMillis),
+	}); err != nil {
+		return nil, err
+	}
+	p.cmd = sandbox.Command(ctx, p.sandbox())
+	p.cmd.Stderr, p.cmd.Stdout = j.Log, j.Log
+	if j.Stdout != nil {
+		p.cmd.Stdout = j.Stdout
+	}
+	if j.Stdin != nil {
+		p.cmd.Stdin = j.Stdin
+	}
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("%w: %w", runner.ErrRuntime, err)
+	}
+	go p.wait()
+	if err := p.awaitStart(ctx); err != nil {
+		return nil, errors.Join(err, p.cmd.Kill(), p.Wait())
+	}
+	return p, nil
+}
+
+// started is a container with its runtime program.
+type started struct {
+	image *image
+	job   runner.Job
+	dir   string // the bundle, the runtime program's state and its log
+	group *cgroup.Group
+	cmd   *sandbox.Cmd
+	ended chan struct{}
+	err   error // of cmd.Wait, once ended is closed
+}
+
+// describe writes the bundle's configuration.
+func (p *started) describe() error {
+	s, err := newSpec(p.image.config, p.image.mounts, p.job)
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("container: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(p.dir, "config.json"), data, 0o600); err != nil {
+		return fmt.Errorf("container: %w", err)
+	}
+	return nil
+}
+
+const (
+	containerID = "ta"
+	logName     = "log"
+	stateName   = "state"
+)
+
+// sandbox is what the runtime program runs in.
+func (p *started) sandbox() sandbox.Spec {
+	l := p.image.loader
+	s := sandbox.Spec{
+		Program: l.program,
+		Args: []string{l.name, "--log", sandboxBundle + "/" + logName, "--log-format", "json", "--root", sandboxBundle + "/" + stateName,
+			"run", "--no-new-keyring", "--bundle", sandboxBundle, containerID},
+		Env:      []string{"PATH=/"},
+		Hostname: "ta",
+		ReadOnly: []sandbox.Bind{
+			{Source: p.image.rootfs(), Target: sandboxRoot, Exec: true},
+			{Source: p.job.PDDir, Target: insidePD},
+		},
+		ReadWrite: []sandbox.Bind{{Source: p.dir, Target: sandboxBundle}, {Source: p.job.RunDir, Target: insideRun}},
+		Tmpfs:     []sandbox.Tmpfs{{Target: "/dev/shm", Bytes: p.job.MemoryBytes}},
+		Limits: sandbox.Limits{
+			DataBytes: p.job.MemoryBytes + 1<<30, // the group's limit is the one that binds: a runtime in Go maps more than it uses
+			Processes: p.job.MaxProcs + overheadProcs, OpenFiles: openFiles, CPUSeconds: p.job.CPUSeconds,
+		},
+		Profile: sandbox.ProfilePod,
+		Dynamic: len(l.folders) > 0,
+		Enter:   p.group.Add,
+	}
+	for _, folder := range l.folders {
+		s.ReadOnly = append(s.ReadOnly, sandbox.Bind{Source: filepath.Join(l.runtimeDir(), folder), Target: "/" + folder, Exec: true})
+	}
+	// runc wants to see control groups, of version 1 that of devices, and leaves them alone when it cannot write.
+	for _, m := range p.group.Mounts() {
+		s.ReadOnly = append(s.ReadOnly, sandbox.Bind{Source: m.Source, Target: m.Target})
+	}
+	if dir := cgroup.DevicesTree(); dir != "" {
+		s.ReadOnly = append(s.ReadOnly, sandbox.Bind{Source: dir, Target: cgroup.MountRoot + "/devices"})
+	}
+	return s
+}
+
+// awaitStart returns when the container's own program executes, or with why it does not. runc keeps a pipe beside its state until
+// it lets the program begin.
+func (p *started) awaitStart(ctx context.Context) error {
+	state := filepath.Join(p.dir, stateName, containerID)
+	deadline := time.NewTimer(startTime)
+	defer deadline.Stop()
+	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
+		_, created := os.Lstat(filepath.Join(state, "state.json"))
+		_, waiting := os.Lstat(filepath.Join(state, "exec.fifo"))
+		if created == nil && errors.Is(waiting, os.ErrNotExist) {
+			return nil
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-p.ended:
+			timer.Stop()
+			return nil // Wait says how
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-deadline.C:
+			timer.Stop()
+			return fmt.Errorf("%w: it has not started the container in %v", runner.ErrRuntime, startTime)
+		}
+	}
+}
+
+func (p *started) wait() {
+	p.err = p.cmd.Wait()
+	close(p.ended)
+}
+
+// Kill implements runner.Process.
+func (p *started) Kill() error { return p.cmd.Kill() }
+
+// signalBase is what runc adds to the number of the signal that ended the container's program.
+const signalBase = 128
+
+// Wait implements runner.Process. An exit status of the program is an *exec.ExitError, as for a single program; everything else
+// has an error of its own.
+func (p *started) Wait() error {
+	<-p.ended
+	err := p.result(p.err)
+	if cleanErr := p.clean(); cleanErr != nil {
+		p.image.loader.opts.Log.Warn("removing a container", "ta", p.job.Name, "error", cleanErr)
+	}
+	return err
+}
+
+func (p *started) result(err error) error {
+	if err == nil {
+		return nil
+	}
+	if text := lastError(filepath.Join(p.dir, logName)); text != "" {
+		return fmt.Errorf("%w: %w: %s", runner.ErrProgram, runner.ErrRuntime, text)
+	}
+	if kills, countErr := p.group.OOMKills(); countErr == nil && kills > 0 {
+		return fmt.Errorf("%w (%d MiB)", runner.ErrMemory, p.job.MemoryBytes>>20)
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Exited() && exit.ExitCode() > signalBase {
+		return fmt.Errorf("%w by signal %s", runner.ErrKilled, syscall.Signal(exit.ExitCode()-signalBase))
+	}
+	return err
+}
+
+// clean removes what the container needed.
+func (p *started) clean() error {
+	var errs []error
+	if p.group != nil {
+		errs = append(errs, p.group.Remove())
+	}
+	return errors.Join(append(errs, os.RemoveAll(p.dir))...)
+}
+
+const maxLogText = 500
+
+// lastError returns the last error that the runtime program logged. What a container prints does not go there.
+func lastError(file string) string {
+	f, err := os.Open(file)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	text := ""
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		var line struct {
+			Level string `json:"level"`
+			Msg   string `json:"msg"`
+		}
+		if json.Unmarshal(lines.Bytes(), &line) == nil && (line.Level == "error" || line.Level == "fatal") {
+			text = line.Msg
+		}
+	}
+	return text[:min(len(text), maxLogText)]
+}
