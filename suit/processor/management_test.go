@@ -64,8 +64,8 @@ func (p *managedPlatform) CreateWith(ctx context.Context, c suit.ComponentID, m 
 }
 
 // TestUpdateManagementVectors runs libcsuit's examples of the extension. Its expU2 is signed with the polymorphic ES256:
-// stale by RFC 9864, accepted unless StrictAlgorithms. (expU1 and expU3 are not among the vectors; TestOverrideMultiple
-// and TestComponentMetadata exercise what they do.)
+// stale by RFC 9864, accepted unless StrictAlgorithms. (expU1 and expU3 are not among the vectors: TestUpdateManagementGolden
+// has own manifests of what they show.)
 func TestUpdateManagementVectors(t *testing.T) {
 	device := func() *managedPlatform {
 		p := managed(exampleDevice(t))
