@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sealift/cose"
+	"sealift/evidence/crl"
 	"sealift/evidence/psa"
 )
 
@@ -140,12 +141,15 @@ func (v psaChain) verifyChain(chain [][]byte) (*x509.Certificate, error) {
 		}
 		roots := x509.NewCertPool()
 		roots.AddCert(a.Cert)
-		_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: v.in.Now,
+		chains, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: v.in.Now,
 			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 		var invalid x509.CertificateInvalidError
 		switch {
 		case err == nil:
 			v.s.Root, v.s.Rooted = a, true
+			for _, m := range v.in.CheckRevocation(&crl.Checker{}, chains[0], v.s) {
+				v.f.add(*m)
+			}
 			return leaf, nil
 		case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 			v.s.Root, v.s.Rooted, outOfTime = a, true, err

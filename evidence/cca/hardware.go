@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sealift/evidence"
+	"sealift/evidence/crl"
 	"sealift/evidence/tsm"
 )
 
@@ -36,8 +37,10 @@ func MediaTypeOf(profile string) string {
 // configuration is the first half of "RPV"; the second half must be zero.
 //
 // Fields: "profile", "lifecycle" ([Lifecycle]), "implementation-id", "instance-id", "platform-config", "REM0" to "REM3",
-// "wrapper" ([Wrapper]).
+// "wrapper" ([Wrapper]), and, with certificates, [evidence.FieldRevocation].
 type Hardware struct {
+	lists crl.Checker
+
 	mu    sync.Mutex
 	known map[[32]byte]*cpak // by the SHA-256 of the certificates and of the anchor
 }
@@ -45,6 +48,7 @@ type Hardware struct {
 // cpak is a verified certificate chain.
 type cpak struct {
 	key                 *ecdsa.PublicKey
+	chain               []*x509.Certificate // as verified: leaf first, root last
 	notBefore, notAfter time.Time
 }
 
@@ -253,11 +257,11 @@ func (c *check) certified(chain [][]byte) (*ecdsa.PublicKey, error) {
 		}
 		anchors = append(anchors, &Anchor{Cert: a.Cert, Name: a.Name, Emulated: a.Emulated})
 	}
-	key, anchor, err := verifyChain(chain, c.in.Now, anchors)
+	key, anchor, verified, err := verifyChain(chain, c.in.Now, anchors)
 	if err != nil || anchor == nil {
 		return key, err
 	}
-	k := &cpak{key: key, notBefore: anchor.Cert.NotBefore, notAfter: anchor.Cert.NotAfter}
+	k := &cpak{key: key, chain: verified, notBefore: anchor.Cert.NotBefore, notAfter: anchor.Cert.NotAfter}
 	for _, der := range chain {
 		cert, err := x509.ParseCertificate(der)
 		if err != nil {
@@ -282,6 +286,7 @@ func (c *check) certified(chain [][]byte) (*ecdsa.PublicKey, error) {
 func (c *check) rooted(a evidence.Anchor, k *cpak) {
 	c.signed.Root, c.signed.Rooted = a, true
 	c.signed.Until, c.signed.UntilWhat = k.notAfter, "the certificate chain of the CPAK"
+	c.all = append(c.all, c.in.CheckRevocation(&c.h.lists, k.chain, c.signed)...)
 }
 
 func cacheKey(chain []byte, root *x509.Certificate) [32]byte {

@@ -85,7 +85,7 @@ func NewPKI(rand io.Reader, now time.Time) (*PKI, error) {
 	if err != nil {
 		return nil, err
 	}
-	template.KeyUsage, template.IsCA, template.MaxPathLenZero = x509.KeyUsageCertSign, true, true
+	template.KeyUsage, template.IsCA, template.MaxPathLenZero = x509.KeyUsageCertSign|x509.KeyUsageCRLSign, true, true
 	root, err := createCertificate(rand, template, template, &key.PublicKey, key)
 	if err != nil {
 		return nil, fmt.Errorf("make an emulated root: %w", err)

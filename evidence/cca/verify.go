@@ -110,7 +110,8 @@ func (m *Message) checkRealm() error {
 // it, so that a bad signature is reported beside a bad root; or the enrolled key that verifies.
 func (m *Message) findCPAK(chain [][]byte, now time.Time, anchors []*Anchor) (*ecdsa.PublicKey, *Anchor, error) {
 	if len(chain) > 0 {
-		return verifyChain(chain, now, anchors)
+		key, anchor, _, err := verifyChain(chain, now, anchors)
+		return key, anchor, err
 	}
 	tried := 0
 	for _, a := range anchors {
@@ -128,18 +129,20 @@ func (m *Message) findCPAK(chain [][]byte, now time.Time, anchors []*Anchor) (*e
 	return nil, nil, fmt.Errorf("%w: with none of %d enrolled keys", ErrPlatformSignature, tried)
 }
 
-func verifyChain(chain [][]byte, now time.Time, anchors []*Anchor) (*ecdsa.PublicKey, *Anchor, error) {
+// verifyChain verifies the certificates of a CPAK. It returns the CPAK also where no anchor vouches for it, and where one
+// does, the anchor and the chain to it, leaf first and root last.
+func verifyChain(chain [][]byte, now time.Time, anchors []*Anchor) (*ecdsa.PublicKey, *Anchor, []*x509.Certificate, error) {
 	certs := make([]*x509.Certificate, len(chain))
 	for i, der := range chain {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
-			return nil, nil, fmt.Errorf("%w: %d: %w", ErrCertificate, i, err)
+			return nil, nil, nil, fmt.Errorf("%w: %d: %w", ErrCertificate, i, err)
 		}
 		certs[i] = c
 	}
 	key, ok := certs[0].PublicKey.(*ecdsa.PublicKey)
 	if !ok || certs[0].IsCA || now.IsZero() {
-		return nil, nil, fmt.Errorf("%w: want an end entity's ECDSA key and a time to verify at", ErrCertificate)
+		return nil, nil, nil, fmt.Errorf("%w: want an end entity's ECDSA key and a time to verify at", ErrCertificate)
 	}
 	intermediates := x509.NewCertPool()
 	for _, c := range certs[1:] {
@@ -152,15 +155,15 @@ func verifyChain(chain [][]byte, now time.Time, anchors []*Anchor) (*ecdsa.Publi
 		}
 		roots := x509.NewCertPool()
 		roots.AddCert(a.Cert)
-		_, err := certs[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: now,
+		verified, err := certs[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: now,
 			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 		var invalid x509.CertificateInvalidError
 		switch {
 		case err == nil:
-			return key, a, nil
+			return key, a, verified[0], nil
 		case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 			failure = fmt.Errorf("%w: %w", ErrCertificate, err)
 		}
 	}
-	return key, nil, failure
+	return key, nil, nil, failure
 }
