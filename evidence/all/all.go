@@ -11,10 +11,12 @@ import (
 	"sealift/evidence/optee"
 	"sealift/evidence/sgx"
 	"sealift/evidence/snp"
+	"sealift/evidence/tdx"
 )
 
 // New returns a verifier of each architecture, and of OP-TEE's own format beside PSA, which package evidence reads itself.
 // They remember what they have verified, so a program makes them once. They are safe for concurrent use.
 func New() []evidence.HardwareVerifier {
-	return []evidence.HardwareVerifier{optee.Hardware{}, sgx.NewHardware(), snp.NewHardware(), cca.NewHardware(), csv.NewHardware()}
+	return []evidence.HardwareVerifier{optee.Hardware{}, sgx.NewHardware(), snp.NewHardware(), cca.NewHardware(),
+		tdx.NewHardware(), csv.NewHardware()}
 }

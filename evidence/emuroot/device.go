@@ -36,7 +36,8 @@ type Request struct {
 	// Now is the time at which a vendor signs what lives for a short time (Intel's TCB information). Zero means the time
 	// when the vendor was made.
 	Now time.Time
-	// Change, if it is set, alters the content before it is signed: a *psa.Token, *snp.Report, *cca.Token or *csv.Report.
+	// Change, if it is set, alters the content before it is signed: a *psa.Token, *sgx.Report, *snp.Report, *cca.Token,
+	// *tdx.Report or *csv.Report.
 	// Tests of verifiers use it.
 	Change func(content any)
 }
@@ -96,15 +97,15 @@ func ImplementationID(hw evidence.Hardware) [32]byte {
 	return sha256.Sum256([]byte("sealift " + hw.BindingName(true)))
 }
 
-// Firmware returns the reference values of what emulated hardware measures of its own platform, beside what is launched.
-// They are the same on all devices; most architectures have none.
+// Firmware returns the reference values of what emulated hardware measures beside what is launched: its own platform, or who
+// signed it. They are the same on all devices; most architectures have none.
 func Firmware(hw evidence.Hardware) []evidence.Measurement {
 	var out []evidence.Measurement
 	for _, name := range firmware[hw] {
 		sum := sha256.Sum256([]byte("sealift " + hw.BindingName(true) + " " + name))
-		out = append(out, evidence.Measurement{Name: name, Value: sum[:], Source: "the emulator's own firmware"})
+		out = append(out, evidence.Measurement{Name: name, Value: sum[:], Source: "the emulator"})
 	}
 	return out
 }
 
-var firmware = map[evidence.Hardware][]string{evidence.CCA: {"TF-A", "RMM"}}
+var firmware = map[evidence.Hardware][]string{evidence.SGX: {"MRSIGNER"}, evidence.CCA: {"TF-A", "RMM"}}

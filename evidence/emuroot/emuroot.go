@@ -70,8 +70,10 @@ type architecture struct {
 func architectures() map[evidence.Hardware]architecture {
 	return map[evidence.Hardware]architecture{
 		evidence.TrustZone: {newTrustZone, openTrustZone},
+		evidence.SGX:       newIntel(evidence.SGX),
 		evidence.SEVSNP:    {newSNP, openSNP},
 		evidence.CCA:       {newCCA, openCCA},
+		evidence.TDX:       newIntel(evidence.TDX),
 		evidence.CSV:       {newCSV, openCSV},
 	}
 }
