@@ -209,7 +209,8 @@ func (p *Policy) launches(h evidence.Hardware, names []string) bool {
 		names = []string{evidence.MeasurementAgent}
 	}
 	return slices.ContainsFunc(p.ReferenceValues, func(r ReferenceValue) bool {
-		return (r.Hardware == "" || r.Hardware == h) && !r.Any && slices.Contains(names, r.Name)
+		named := slices.Contains(names, r.Name) || p.Version > 1 && h == evidence.TrustZone // whose firmware names its components
+		return (r.Hardware == "" || r.Hardware == h) && !r.Any && named
 	})
 }
 

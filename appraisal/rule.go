@@ -150,6 +150,15 @@ func (r *Rule) validate() error {
 // applies reports whether the rule is for that hardware.
 func (r *Rule) applies(hw evidence.Hardware) bool { return r.Hardware == "" || r.Hardware == hw }
 
+// String prints the rule for people.
+func (r *Rule) String() string {
+	hw := ""
+	if r.Hardware != "" {
+		hw = " on " + string(r.Hardware)
+	}
+	return fmt.Sprintf("%s: %s %s%s", r.Name, r.Field, r.expected(), hw)
+}
+
 // expected says what the rule wants, for people.
 func (r *Rule) expected() string {
 	switch r.Op {

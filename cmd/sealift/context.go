@@ -38,6 +38,7 @@ func describeContext(name string, c *home.Context, inUse string) contextInfo {
 
 func newContextSetCmd(a *app) *cobra.Command {
 	var name, token, tokenFile, caFile string
+	var policySigners []string
 	cmd := &cobra.Command{
 		Use:   "set URL",
 		Short: "store an M/OC's address and token, pin its TAM's keys, and use it from now on",
@@ -55,6 +56,13 @@ func newContextSetCmd(a *app) *cobra.Command {
 				}
 				c.CA = string(ca)
 			}
+			for _, path := range policySigners {
+				keys, err := a.publicKeys(nil, []string{path})
+				if err != nil {
+					return err
+				}
+				c.PolicySigners = append(c.PolicySigners, keys...)
+			}
 			o, err := a.openOwner(ownerFlags{})
 			if err != nil {
 				return err
@@ -69,6 +77,7 @@ func newContextSetCmd(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&name, "name", home.DefaultContext, "name of the context")
 	cmd.Flags().StringVar(&token, "token", "", "bearer token; --token-file or $SEALIFT_TOKEN keep it out of the process list")
 	cmd.Flags().StringVar(&tokenFile, "token-file", "", "file with the bearer token; - is stdin")
+	cmd.Flags().StringArrayVar(&policySigners, "policy-signer", nil, "file of a key that has to have signed the policies used with this M/OC; repeat for more")
 	cmd.Flags().StringVar(&caFile, "ca", "", "PEM file of the M/OC's certificate authority")
 	return cmd
 }

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -19,21 +18,30 @@ import (
 )
 
 func newPolicyCmd(a *app) *cobra.Command {
-	return newGroupCmd("policy", "what the owner accepts as Evidence", newPolicyInitCmd(a), newPolicyShowCmd(a))
+	return newGroupCmd("policy", "what the owner accepts as Evidence", newPolicyInitCmd(a), newPolicyShowCmd(a),
+		newPolicyTestCmd(a), newPolicyDiffCmd(a), newPolicySignCmd(a), newPolicyVerifyCmd(a))
 }
 
 func newPolicyInitCmd(a *app) *cobra.Command {
 	var r owner.PolicyRequest
 	var roots, digests, hardware []string
+	var from fromFlags
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "write a policy: which Agent, under which hardware root, is accepted",
 		Long: `Write an appraisal policy into the owner's folder. It accepts the Agent binaries and the hardware roots that are named here, and nothing
 else. Take both from where you trust them: the Agent that you built or checked yourself, the root from the hardware's vendor, not
-from the operator who is to be appraised.`,
-		Example: "  sealift policy init --agent bin/sealift-agent --root vendor-root.pem",
-		Args:    cobra.NoArgs,
+from the operator who is to be appraised.
+
+With --from the policy is made of known-good Evidence instead: it accepts what that Evidence has, with at least its versions. The
+Evidence has to verify, under a vendor's root that this program knows or one of --anchor.`,
+		Example: "  sealift policy init --agent bin/sealift-agent --root vendor-root.pem\n" +
+			"  sealift policy init --from report.bin --collateral vcek.der --name snp",
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if from.path != "" {
+				return a.policyFrom(&from, &r)
+			}
 			if err := fillPolicy(&r, roots, digests, hardware); err != nil {
 				return err
 			}
@@ -48,7 +56,10 @@ from the operator who is to be appraised.`,
 			return a.print(p, func(w io.Writer) { writePolicy(w, p) })
 		},
 	}
+	from.evidenceFlags.add(cmd)
 	fl := cmd.Flags()
+	fl.StringVar(&from.path, "from", "", "file with known-good Evidence: a bundle, or what hardware signed")
+	fl.StringVar(&from.output, "output", "", "with --from: write the policy to this file (- is stdout) instead of the owner's folder")
 	fl.StringVar(&r.Name, "name", home.DefaultPolicy, "name of the policy")
 	fl.StringArrayVar(&r.AgentFiles, "agent", nil, "Agent binary that is accepted (default: sealift-agent beside this program); repeat for more")
 	fl.StringArrayVar(&digests, "agent-digest", nil, "SHA-256 of an Agent binary that is accepted, in hex; repeat for more")
@@ -112,27 +123,15 @@ func writePolicy(w io.Writer, p *appraisal.Policy) {
 			fmt.Fprintf(w, "  %-9s %s\n", v.Name, d)
 		}
 	}
-}
-
-func newPolicyShowCmd(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "show [NAME]",
-		Short: "print a policy as JSON",
-		Args:  cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			name := home.DefaultPolicy
-			if len(args) == 1 {
-				name = args[0]
-			}
-			h, err := a.openHome()
-			if err != nil {
-				return err
-			}
-			data, err := h.Policy(name)
-			if err != nil {
-				return &exitError{code: exitFailure, err: err, hint: "sealift policy init makes one"}
-			}
-			return a.print(json.RawMessage(data), func(w io.Writer) { _, _ = w.Write(data) })
-		},
+	if p.Config != nil {
+		for _, d := range p.Config.Digests {
+			fmt.Fprintf(w, "  config    %s\n", d)
+		}
+	}
+	for i := range p.Rules {
+		fmt.Fprintf(w, "  rule      %s\n", p.Rules[i].String())
+	}
+	for _, t := range p.TAs {
+		fmt.Fprintf(w, "  TA        %s\n", t.Component)
 	}
 }

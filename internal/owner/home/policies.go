@@ -3,7 +3,10 @@
 package home
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"sealift/evidence"
@@ -12,12 +15,32 @@ import (
 // DefaultPolicy is the policy that is used when none is named.
 const DefaultPolicy = "default"
 
-// Policy returns the bytes of the policy called name.
-func (h *Home) Policy(name string) ([]byte, error) { return h.read(kindPolicy, name, ".json") }
+// Extensions of policies: JSON, and what is in CBOR or signed.
+const (
+	extPolicy       = ".json"
+	extPolicyBinary = ".policy"
+)
+
+// Policy returns the bytes of the policy called name, in whichever form it was stored.
+func (h *Home) Policy(name string) ([]byte, error) {
+	data, err := h.read(kindPolicy, name, extPolicyBinary)
+	if errors.Is(err, ErrNotFound) {
+		return h.read(kindPolicy, name, extPolicy)
+	}
+	return data, err
+}
 
 // SetPolicy stores a policy. Without replace it refuses to overwrite one.
 func (h *Home) SetPolicy(name string, data []byte, replace bool) error {
-	path, err := h.path(kindPolicy, name, ".json")
+	ext, other := extPolicy, extPolicyBinary
+	if !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+		ext, other = other, ext
+	}
+	path, err := h.path(kindPolicy, name, ext)
+	if err != nil {
+		return err
+	}
+	otherPath, err := h.path(kindPolicy, name, other)
 	if err != nil {
 		return err
 	}
@@ -26,10 +49,23 @@ func (h *Home) SetPolicy(name string, data []byte, replace bool) error {
 		return err
 	}
 	defer unlock()
-	if _, err := os.Lstat(path); err == nil && !replace {
-		return fmt.Errorf("the policy %s %w", name, ErrExists)
+	for _, p := range []string{path, otherPath} {
+		if _, err := os.Lstat(p); err == nil && !replace {
+			return fmt.Errorf("the policy %s %w", name, ErrExists)
+		}
 	}
-	return writeFile(path, data)
+	// Killed between the two steps, the former policy may still be the one that is read; it is whole.
+	if err := writeFile(path, data); err != nil {
+		return err
+	}
+	return remove(otherPath)
+}
+
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing what was replaced: %w", err)
+	}
+	return nil
 }
 
 // AddAnchor stores a trust anchor under its own fingerprint. It does not make it trusted: only a policy that names the
