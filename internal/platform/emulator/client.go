@@ -15,8 +15,11 @@ import (
 	"sealift/internal/platform/packet"
 )
 
-// callTime bounds a call whose context has no deadline.
-const callTime = time.Minute
+// callTime bounds a call whose context has no deadline; launchTime one that launches, since a virtual machine has to boot.
+const (
+	callTime   = time.Minute
+	launchTime = 4 * time.Minute
+)
 
 // Dial returns the driver for the emulator that serves socket. It does not connect yet: each call does, so the driver
 // outlives restarts of the emulator.
@@ -26,7 +29,11 @@ type driver string
 
 // call makes one request and returns the answer and the files that came with it.
 func (d driver) call(ctx context.Context, r request, files ...*os.File) (answer, []*os.File, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	limit := callTime
+	if r.Op == opLaunch {
+		limit = launchTime
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	conn, err := packet.Dial(ctx, string(d))
 	if err != nil {

@@ -25,7 +25,7 @@ import (
 	"sealift/internal/platform/serial"
 )
 
-const (
+var (
 	// bootTime bounds the time from the start of a guest to its Agent's first sign of life. A boot takes some 3 s on a quiet
 	// machine without virtualization.
 	bootTime = 2 * time.Minute

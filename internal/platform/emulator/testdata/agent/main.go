@@ -147,8 +147,6 @@ func obey(tee hw.TEE, o Order, r *Report) (err error) {
 		return errors.Join(err, f.Close())
 	case "ls":
 		r.Text, err = list(o.Arg)
-	case "stop": // give no more signs of life, and take nothing
-		return unix.Kill(os.Getpid(), unix.SIGSTOP)
 	case "print":
 		for range o.Number {
 			fmt.Println(o.Arg)
@@ -168,12 +166,21 @@ func list(dir string) (string, error) {
 	return strings.Join(names, " "), err
 }
 
-// runTA starts the program in /store/ta in a sandbox of its own.
+// runTA starts the program called ta in the store in a sandbox of its own.
 func runTA(args string) (string, error) {
-	f, err := os.Open("/store/ta")
+	var f io.ReadCloser
+	var err error
+	data := "/store"
+	if store != nil {
+		f, err = store.Open("ta")
+		data = "/lib" // of the guest
+	} else {
+		f, err = os.Open("/store/ta")
+	}
 	if err != nil {
 		return "", err
 	}
+	defer f.Close()
 	program, _, err := sandbox.SealedMemfd("ta", io.Reader(f))
 	if err != nil {
 		return "", err
@@ -182,7 +189,7 @@ func runTA(args string) (string, error) {
 	var out bytes.Buffer
 	cmd := sandbox.Command(context.Background(), sandbox.Spec{
 		Program: program, Args: strings.Fields(args), Hostname: "ta",
-		ReadOnly: []sandbox.Bind{{Source: "/store", Target: "/pd"}},
+		ReadOnly: []sandbox.Bind{{Source: data, Target: "/pd"}},
 		Limits:   sandbox.Limits{Processes: 64},
 	})
 	cmd.Stdin = strings.NewReader("nokia\n")

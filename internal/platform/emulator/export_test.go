@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package emulator
+
+import "time"
+
+// Impatient shortens for one test how long a guest may take to come up and how long it may be silent.
+func Impatient(boot, quiet time.Duration) (restore func()) {
+	wasBoot, wasSilence := bootTime, silence
+	bootTime, silence = boot, quiet
+	return func() { bootTime, silence = wasBoot, wasSilence }
+}
