@@ -12,10 +12,15 @@ import (
 
 	"sealift/internal/agent"
 	"sealift/internal/agent/runner"
+	"sealift/internal/agent/runner/container"
 	"sealift/internal/agent/vault"
+	"sealift/internal/launch"
+	"sealift/internal/oci"
+	"sealift/internal/oci/ociruntime"
 	"sealift/internal/platform/guest"
 	"sealift/internal/platform/hw"
 	"sealift/internal/platform/sandbox"
+	"sealift/internal/platform/sandbox/cgroup"
 	"sealift/internal/platform/serial"
 )
 
@@ -23,6 +28,7 @@ import (
 const (
 	storeDir = "/store"  // of the REE
 	runDir   = "/run/ta" // memory of the TEE
+	podDir   = "/oci"    // likewise, and executable: of a pod sandbox
 )
 
 func sandboxInit() { sandbox.Init() }
@@ -46,7 +52,12 @@ func platform() (hw.TEE, vault.FS, error) {
 
 // surroundings opens what the platform has prepared.
 func surroundings(ctx context.Context, log *slog.Logger) (agent.Options, error) {
+	part := container.Inherited() // first, before anything else takes its descriptor
 	tee, store, err := platform()
+	if err != nil {
+		return agent.Options{}, err
+	}
+	loaders, err := loaders(tee, part, log)
 	if err != nil {
 		return agent.Options{}, err
 	}
@@ -58,8 +69,31 @@ func surroundings(ctx context.Context, log *slog.Logger) (agent.Options, error) 
 	}
 	return agent.Options{
 		TEE: tee, Store: store, Log: log,
-		Runner: runner.Options{Launcher: runner.Sandbox{}, Dir: runDir},
+		Runner: runner.Options{Launcher: runner.Sandbox{}, Loaders: loaders, Dir: runDir},
 	}, nil
+}
+
+// loaders are for what this instance type runs beside single programs: containers, in a pod sandbox.
+func loaders(tee hw.TEE, part *os.File, log *slog.Logger) (map[string]runner.Loader, error) {
+	if part == nil {
+		return nil, nil
+	}
+	defer part.Close()
+	info, err := tee.Info()
+	if err != nil {
+		return nil, err
+	}
+	group, err := cgroup.Open()
+	if err != nil {
+		return nil, err
+	}
+	l, err := container.New(io.NewSectionReader(part, 0, ociruntime.MaxBytes), container.Options{
+		Dir: podDir, Group: group, Log: log, Limits: oci.Limits{Bytes: int64(info.ScratchBytes)},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return map[string]runner.Loader{launch.KindOCI: l}, nil
 }
 
 // folder is the store of a guest as the vault wants it.

@@ -19,6 +19,7 @@ import (
 	"sealift/internal/dev"
 	"sealift/internal/image"
 	"sealift/internal/image/build"
+	"sealift/internal/oci/ociruntime"
 )
 
 // imageFlags are the flags of `image build`.
@@ -51,7 +52,7 @@ Without --instance every type is built for which the inputs are there, and the o
 	flags.StringVarP(&f.out, "output", "o", "", "folder to write to")
 	flags.StringVar(&f.agent, "agent", "", "the Agent's program (default: sealift-agent beside this program)")
 	flags.StringVar(&f.kernel, "kernel", "", "folder with a kernel and its modules (default: kernel beside this program)")
-	flags.StringVar(&f.runtime, "runtime", "", "OCI runtime program, static (default: the runc that is found)")
+	flags.StringVar(&f.runtime, "runtime", "", "OCI runtime program (default: the runc that is found); its libraries are taken along")
 	flags.StringVar(&f.vm.Cmdline, "cmdline", build.DefaultCmdline, "vm: command line of the kernel")
 	flags.UintVar(&f.vm.VCPUs, "vcpus", build.DefaultVCPUs, "vm: number of processors")
 	flags.UintVar(&f.vm.MemoryMiB, "memory", build.DefaultMemoryMiB, "vm: memory in MiB")
@@ -168,7 +169,7 @@ func (b *builder) build(instance string) (*build.Reference, error) {
 	return ref, replaceFile(filepath.Join(b.out, ref.File), out.Bytes())
 }
 
-// readRuntime reads the OCI runtime program.
+// readRuntime reads the OCI runtime program with its libraries.
 func (b *builder) readRuntime() ([]byte, error) {
 	path := b.runtime
 	if path == "" {
@@ -177,7 +178,7 @@ func (b *builder) readRuntime() ([]byte, error) {
 			return nil, fmt.Errorf("no OCI runtime program: %w (Debian: apt-get install runc)", err)
 		}
 	}
-	return os.ReadFile(path)
+	return ociruntime.Collect(path)
 }
 
 // replaceFile writes a file as a whole or not at all. A program that is being launched from the old one keeps that.

@@ -67,7 +67,7 @@ func openMachine(ctx context.Context, dir string, o Options) (*machine, error) {
 			return nil, fmt.Errorf("emulator: %w", err)
 		}
 	}
-	if err := m.emptyTrash(); err != nil {
+	if err := errors.Join(m.emptyTrash(), sweepGroups(dir, o.Now())); err != nil {
 		return nil, err
 	}
 	entries, err := os.ReadDir(m.instanceDir(""))
@@ -286,6 +286,9 @@ func (m *machine) stopAll() {
 	defer m.mu.Unlock()
 	for _, in := range m.instances {
 		in.stop("the platform ended")
+	}
+	if err := sweepGroups(m.dir, m.opts.Now()); err != nil {
+		m.log.Error("removing control groups", "error", err)
 	}
 }
 

@@ -51,7 +51,7 @@ type life interface {
 
 // vessels by instance type.
 func vessels() map[string]vessel {
-	return map[string]vessel{image.Process: processVessel{}, image.VM: vmVessel{}}
+	return map[string]vessel{image.Process: processVessel{}, image.Container: containerVessel{}, image.VM: vmVessel{}}
 }
 
 // processVessel runs the Agent as a sandboxed process.

@@ -34,6 +34,8 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
+
 	"sealift/internal/agent/runner"
 	"sealift/internal/oci"
 	"sealift/internal/oci/ociruntime"
@@ -56,6 +58,16 @@ type Loader struct {
 	program *os.File // the runtime program, sealed
 	folders []string // of its libraries, below Dir/runtime
 	number  atomic.Uint64
+}
+
+// Inherited returns the runtime part that the platform gave to this Agent, or nil in an instance that is no pod sandbox. It has to be
+// called before anything opens a file: descriptor numbers are reused.
+func Inherited() *os.File {
+	if seals, err := unix.FcntlInt(ociruntime.FD, unix.F_GET_SEALS, 0); err != nil || seals&unix.F_SEAL_WRITE == 0 {
+		return nil
+	}
+	unix.CloseOnExec(ociruntime.FD)
+	return os.NewFile(ociruntime.FD, "runtime")
 }
 
 // New unpacks the runtime part of the Agent's image that r reads.

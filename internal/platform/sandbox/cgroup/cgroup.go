@@ -83,6 +83,16 @@ func (g *Group) At(name string) *Group {
 	return c
 }
 
+// Exists reports whether all of the group's folders are there.
+func (g *Group) Exists() bool {
+	for _, dir := range g.folders() {
+		if _, err := os.Stat(dir); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
 // folders lists the group's folders, each once.
 func (g *Group) folders() []string {
 	if g.v2 {
