@@ -4,9 +4,8 @@
 // is a temporary folder. Payloads come from files that the caller names, nothing is fetched from a network, nothing is
 // started, and the folder is gone afterwards.
 //
-// What each command did is read out of the SUIT Report, as any reader of a report would do it (suit-report section 4.2):
-// commands at the top of a section ran in order up to the one that the report names as failed. Of commands inside try-each
-// and run-sequence it says what the manifest's own reporting policies let it record.
+// What each command did is told by the processor itself (processor.Options.Observe), whatever the manifest's reporting policies let into the
+// SUIT Report: also which alternatives were tried, and which conditions in them did not hold.
 package rehearsal
 
 import (
@@ -99,14 +98,16 @@ func Run(ctx context.Context, envelope []byte, procedure string, s Setup) (*Resu
 	if err := f.fill(); err != nil {
 		return nil, err
 	}
+	var seen observer
 	p := processor.New(f, processor.Options{
 		Keys: s.Keys.Public, MACKeys: s.Keys.MAC, UpdateManagement: true, LenientDependencies: s.Lenient, Schemes: s.schemes(),
+		Observe: seen.note,
 	})
 	run := map[string]func(context.Context, []byte) (*processor.Outcome, error){
 		"update": p.Update, "invocation": p.Invocation, "uninstall": p.Uninstall,
 	}[procedure]
 	out, runErr := run(ctx, envelope)
-	result := &Result{Procedure: procedure, OK: runErr == nil, Assumed: assumed, Effects: f.effects, Steps: steps(out, sections[procedure], runErr)}
+	result := &Result{Procedure: procedure, OK: runErr == nil, Assumed: assumed, Effects: f.effects, Steps: steps(out, sections[procedure], &seen)}
 	if runErr != nil {
 		result.Error = runErr.Error()
 	}

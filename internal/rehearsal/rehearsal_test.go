@@ -4,15 +4,19 @@ package rehearsal_test
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
 	"errors"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"sealift/cose"
 	"sealift/internal/owner/inspect"
 	"sealift/internal/rehearsal"
 	"sealift/internal/sharedtest"
+	"sealift/suit"
 	"sealift/suit/report"
 )
 
@@ -79,6 +83,41 @@ func TestVectors(t *testing.T) {
 	left, err := os.ReadDir(tmp)
 	if err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// TestNested: of nested commands each result is shown, though the manifest lets none of them be reported.
+func TestNested(t *testing.T) {
+	signer, err := cose.NewSigner(ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent := func(c suit.Command) suit.Command { c.Policy = 0; return c }
+	b := &suit.Builder{Sequence: 1}
+	b.AddComponent(suit.NewComponentID("a"))
+	b.Install = suit.Sequence{
+		suit.Override(suit.Params{suit.ParamContent: []byte("x")}),
+		silent(suit.TryEach(
+			suit.Sequence{silent(suit.Abort()), silent(suit.Write())},
+			suit.Sequence{suit.RunSequence(silent(suit.Write()))},
+			suit.Sequence{silent(suit.Abort())},
+		)),
+		silent(suit.TryEach(suit.Sequence{silent(suit.Abort())}, suit.Sequence{silent(suit.Abort())})),
+		silent(suit.Write()),
+	}
+	envelope, err := b.Build(rand.Reader, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := rehearsal.Run(context.Background(), envelope, "update", rehearsal.Setup{Keys: &inspect.Keys{Public: []*cose.Key{signer.Key()}}})
+	if err != nil || r.OK {
+		t.Fatalf("%v, %+v", err, r)
+	}
+	const want = "install override-parameters : ok\ninstall try-each a: ok\ninstall abort a: did not hold\ninstall write a: not run\n" +
+		"install run-sequence a: ok\ninstall write a: ok\ninstall abort a: not run\n" +
+		"install try-each a: FAILED inside\ninstall abort a: FAILED\ninstall abort a: FAILED\ninstall write a: not reached\n"
+	if got := outcomes(r); got != want {
+		t.Errorf("\n%s\nwant\n%s", got, want)
 	}
 }
 

@@ -3,12 +3,10 @@
 package rehearsal
 
 import (
-	"errors"
 	"slices"
 
 	"sealift/suit"
 	"sealift/suit/processor"
-	"sealift/suit/report"
 )
 
 // Outcomes of steps.
@@ -16,34 +14,76 @@ const (
 	done         = "ok"
 	failed       = "FAILED"
 	failedInside = "FAILED inside"
-	notReached   = "not reached"
-	recorded     = "ran"
-	notRecorded  = "not recorded"
+	softly       = "did not hold" // and something else was tried, or nothing was to be done
+	notReached   = "not reached"  // the run had failed before
+	notRun       = "not run"      // of an alternative that was not needed, or behind what did not hold
 )
 
-// follower walks over manifests as the processor does and takes the report's records as it passes their commands.
-type follower struct {
-	out     *processor.Outcome
-	records []*report.Record
-	failure *report.Failure // nil if the run succeeded, or failed before any command
-	stopped bool
-	steps   []Step
-}
-
-// maxSteps bounds what is printed.
+// maxSteps bounds what is noted and printed.
 const maxSteps = 20_000
 
-func steps(out *processor.Outcome, procedure []suit.Member, err error) []Step {
-	f := &follower{out: out, steps: []Step{}}
-	var e *processor.Error
-	if out.Manifest == nil || err != nil && (!errors.As(err, &e) || e.Command == 0) {
-		return f.steps
-	}
-	f.failure = out.Report.Failure
-	for _, item := range out.Report.Items {
-		if r, ok := item.(*report.Record); ok {
-			f.records = append(f.records, r)
+// observer takes down what the processor tells: the commands in the order in which they begin.
+type observer struct {
+	events []seen
+	open   []int // events that have not ended, the innermost last
+}
+
+type seen struct {
+	processor.Event
+	outcome string
+}
+
+func (o *observer) note(e processor.Event) {
+	if !e.Ended {
+		o.open = append(o.open, len(o.events))
+		if len(o.events) < maxSteps {
+			o.events = append(o.events, seen{Event: e})
 		}
+		return
+	}
+	at := o.open[len(o.open)-1]
+	o.open = o.open[:len(o.open)-1]
+	if at < len(o.events) {
+		o.end(at, e.Err)
+	}
+}
+
+// end gives an event its outcome. A command that ends well has made what failed inside it harmless.
+func (o *observer) end(at int, err error) {
+	inside := false
+	for i := at + 1; i < len(o.events); i++ {
+		e := &o.events[i]
+		if e.outcome != failed && e.outcome != failedInside {
+			continue
+		}
+		inside = true
+		if err == nil {
+			e.outcome = softly
+		}
+	}
+	switch {
+	case err == nil:
+		o.events[at].outcome = done
+	case inside:
+		o.events[at].outcome = failedInside
+	default:
+		o.events[at].outcome = failed
+	}
+}
+
+// follower walks over the manifests in the order of their commands and takes the events as it passes them, so that what did not run is
+// shown in its place.
+type follower struct {
+	out    *processor.Outcome
+	events []seen // still to come
+	steps  []Step
+}
+
+// steps is empty where no command ran: then the manifest as a whole was refused.
+func steps(out *processor.Outcome, procedure []suit.Member, o *observer) []Step {
+	f := &follower{out: out, events: o.events, steps: []Step{}}
+	if out.Manifest == nil || len(o.events) == 0 {
+		return f.steps
 	}
 	for _, section := range procedure {
 		f.section(out.Manifest.Manifest, nil, section)
@@ -102,27 +142,18 @@ func (f *follower) sequence(seq suit.Sequence, p place, current []int) {
 	}
 }
 
-// component follows a command for one component. What is nested in it comes first in the report, and after it here.
+// component follows a command for one component, and what is nested in it.
 func (f *follower) component(cmd *suit.Command, p place, index int) {
-	at, before := len(f.steps), f.stopped
-	f.steps = append(f.steps, Step{})
+	ran := f.step(cmd, p, index)
 	inner := p
 	inner.depth++
 	for _, alternative := range cmd.Alternatives {
 		f.sequence(alternative, inner, []int{index})
 	}
 	f.sequence(cmd.Sequence, inner, []int{index})
-	if cmd.Code == suit.CodeProcessDependency && !f.stopped {
+	if cmd.Code == suit.CodeProcessDependency && ran {
 		f.dependency(p, index)
 	}
-	rest := slices.Clone(f.steps[at+1:])
-	f.steps = f.steps[:at]
-	inside := !before && f.stopped
-	f.step(cmd, p, index)
-	if inside {
-		f.steps[len(f.steps)-1].Outcome = failedInside
-	}
-	f.steps = append(f.steps, rest...)
 }
 
 func (f *follower) dependency(p place, index int) {
@@ -135,11 +166,13 @@ func (f *follower) dependency(p place, index int) {
 	}
 }
 
-func (f *follower) step(cmd *suit.Command, p place, index int) {
+// step adds a command and says whether it ran.
+func (f *follower) step(cmd *suit.Command, p place, index int) bool {
+	outcome, ran := f.outcome(cmd, p, index)
 	if len(f.steps) >= maxSteps {
-		return
+		return ran
 	}
-	s := Step{Section: p.section.String(), Offset: cmd.Offset, Depth: p.depth, Command: cmd.Code.String()}
+	s := Step{Section: p.section.String(), Offset: cmd.Offset, Depth: p.depth, Command: cmd.Code.String(), Outcome: outcome}
 	if p.section == suit.MemberCommon {
 		s.Section = "shared"
 	}
@@ -149,37 +182,22 @@ func (f *follower) step(cmd *suit.Command, p place, index int) {
 	if id, _, ok := p.manifest.Component(index); ok {
 		s.Component = id.String()
 	}
-	s.Outcome = f.outcome(cmd, p, index)
 	f.steps = append(f.steps, s)
+	return ran
 }
 
-func (f *follower) outcome(cmd *suit.Command, p place, index int) string {
-	if f.stopped {
-		return notReached
-	}
-	is := func(r *report.Record) bool {
-		return slices.Equal(r.Manifest, p.path) && r.Section == p.section && r.Offset == uint64(cmd.Offset) && (index < 0 || r.Component == uint64(index))
-	}
-	mine, more := false, false
-	if len(f.records) > 0 && is(f.records[0]) {
-		f.records, mine = f.records[1:], true
-	}
-	for _, r := range f.records {
-		more = more || is(r)
-	}
-	// The last time that the failed command passes is when it failed; a command whose success is recorded and was not
-	// has failed as well.
-	if f.failure != nil && is(&f.failure.Record) && !more {
-		if silent := cmd.Policy&suit.RecordOnSuccess == 0; silent || mine && len(f.records) == 0 || !mine {
-			f.stopped = true
-			return failed
+// outcome takes the next event if it is this command's.
+func (f *follower) outcome(cmd *suit.Command, p place, index int) (string, bool) {
+	if len(f.events) > 0 {
+		e := &f.events[0]
+		if slices.Equal(e.Path, p.path) && e.Section == p.section && e.Offset == cmd.Offset && e.Index == index {
+			f.events = f.events[1:]
+			return e.outcome, true
 		}
+		return notRun, false
 	}
-	switch {
-	case p.depth == 0:
-		return done
-	case mine:
-		return recorded
+	if f.out.Report.Failure != nil {
+		return notReached, false
 	}
-	return notRecorded
+	return notRun, false
 }

@@ -241,7 +241,10 @@ func (s *scope) command(cmd *suit.Command, position int) error {
 		if err := s.count(cmd, -1); err != nil {
 			return err
 		}
-		return s.located(cmd, -1, h.scope(s, cmd, position))
+		s.observe(cmd, -1, false, nil)
+		err := s.located(cmd, -1, h.scope(s, cmd, position))
+		s.observe(cmd, -1, true, err)
+		return err
 	}
 	for _, index := range s.current {
 		if err := s.count(cmd, index); err != nil {
@@ -249,7 +252,9 @@ func (s *scope) command(cmd *suit.Command, position int) error {
 		}
 		c := s.component(index)
 		c.measured = nil
+		s.observe(cmd, index, false, nil)
 		err := s.located(cmd, index, h.component(s, cmd, c))
+		s.observe(cmd, index, true, err)
 		s.record(cmd, c, err)
 		if err != nil {
 			return err

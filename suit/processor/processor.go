@@ -44,6 +44,9 @@ type Options struct {
 	// LenientDependencies accepts process-dependency without dependency-integrity before it (the full check is made all
 	// the same) and dependents that do not process a dependency in every section. Published examples need it.
 	LenientDependencies bool
+	// Observe, if not nil, is told of each command as it begins and as it ends, in the goroutine that runs them. It is for tools that show
+	// what a manifest does; what a TAM is told the manifest's reporting policies decide.
+	Observe func(Event)
 }
 
 // Outcome is what a run did. It is complete only if the run returned no error; the Report is always there.
