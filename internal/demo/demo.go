@@ -170,7 +170,7 @@ func (r *run) story(ctx context.Context) error {
 		return err
 	}
 	ta := filepath.Join(programs, stats.TAProgram)
-	if r.fault != nil && r.fault.older(r.opt.Mode) {
+	if r.fault != nil && r.fault.older {
 		if err := r.olderVersion(ctx, programs, ta); err != nil {
 			return err
 		}
@@ -201,8 +201,7 @@ func (r *run) story(ctx context.Context) error {
 
 // use does what the deployment is for, and removes it.
 func (r *run) use(ctx context.Context) error {
-	sealed := r.opt.Mode.Sealed(usecase.TA)
-	if sealed { // the TA's own keys exist only now
+	if r.opt.Mode.Sealed(usecase.TA) { // the TA's own keys exist only now
 		if _, err := r.appraise(ctx); err != nil {
 			return err
 		}
@@ -211,11 +210,6 @@ func (r *run) use(ctx context.Context) error {
 		return err
 	}
 	if r.fault != nil && r.fault.Name == faultRollback {
-		if sealed { // then the operator has an older package that this Agent could open
-			if err := r.releaseAgain(ctx); err != nil {
-				return err
-			}
-		}
 		if err := r.awaitFailure(ctx); err != nil {
 			return err
 		}
@@ -246,27 +240,29 @@ func (r *run) deploy(ctx context.Context, name string, mode usecase.Mode, progra
 	return r.owner.Deploy(ctx, owner.DeployRequest{Package: packed.File})
 }
 
-// releaseAgain is a newer release of the same.
-func (r *run) releaseAgain(ctx context.Context) error {
-	a, err := r.owner.Appraised(r.id)
-	if err == nil {
-		_, err = r.owner.Release(ctx, a)
-	}
-	return err
-}
-
 // olderVersion deploys an older TA of the same owner: something for the operator to be dishonest with. Where the TA is to travel with the
-// PD, the older one did not.
+// PD, the operator has either a TA that did not, or a package that was released to another Agent.
 func (r *run) olderVersion(ctx context.Context, programs, ta string) error {
 	older := filepath.Join(r.dir, "stats-ta-older")
 	if err := appendByte(ta, older); err != nil {
 		return err
 	}
 	mode := r.opt.Mode
-	if mode.Sealed(usecase.TA) {
+	released := mode.Sealed(usecase.TA) && r.fault.Name == faultRollback
+	if mode.Sealed(usecase.TA) && !released {
 		mode = usecase.ModeTAPD
 	}
-	_, err := r.deploy(ctx, "older", mode, programs, older)
+	dep, err := r.deploy(ctx, "older", mode, programs, older)
+	if err != nil || !released {
+		return err
+	}
+	if _, err := r.owner.Await(ctx, dep.ID); err != nil {
+		return err
+	}
+	a, err := r.owner.Verify(ctx, dep.ID, owner.VerifyOptions{})
+	if err == nil {
+		_, err = r.owner.Release(ctx, a)
+	}
 	return err
 }
 

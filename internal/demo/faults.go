@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"sealift/internal/fault"
-	"sealift/usecase"
 )
 
 // Fault is something that can be wrong on purpose.
@@ -23,6 +22,9 @@ type Fault struct {
 	What  string   // for people
 	Exit  int      // of the refusal
 	Codes []string // fault codes that are the right refusal
+
+	// older says that the fault needs another, older TA of the same owner.
+	older bool
 }
 
 // Names of faults that need more than a dishonest operator.
@@ -38,13 +40,13 @@ func Faults() []Fault {
 		{Name: faultMeasurement, What: "the device runs an Agent that differs by one byte from the one that the owner trusts",
 			Exit: fault.ExitAttestation, Codes: []string{fault.AppraisalRefused, fault.OperatorAppraisal}},
 		{Name: faultTASwap, What: "the operator installs an older TA in the place of the one that was ordered",
-			Exit: fault.ExitAttestation, Codes: []string{fault.AppraisalRefused}},
+			Exit: fault.ExitAttestation, Codes: []string{fault.AppraisalRefused}, older: true},
 		{Name: "nonce", What: "the operator answers the owner's challenge with Evidence that it has kept",
 			Exit: fault.ExitAttestation, Codes: []string{fault.AppraisalRefused}},
 		{Name: "signature", What: "the operator alters the Evidence by one bit",
 			Exit: fault.ExitAttestation, Codes: []string{fault.AppraisalRefused}},
 		{Name: faultRollback, What: "the operator puts an older TA in the place of the running one",
-			Exit: fault.ExitPolicy, Codes: []string{fault.RollbackRefused}},
+			Exit: fault.ExitPolicy, Codes: []string{fault.RollbackRefused}, older: true},
 		{Name: "pd-early", What: "the operator says that the Evidence was appraised already, to get the PD",
 			Exit: fault.ExitPolicy, Codes: []string{fault.ReleaseBeforeAppraisal}},
 	}
@@ -65,12 +67,6 @@ func findFault(name string) (*Fault, error) {
 		return nil, fault.New(fault.BadRequest, "there is no fault %q", name).WithHint("one of %s", strings.Join(names, ", "))
 	}
 	return &all[i], nil
-}
-
-// older reports whether the fault needs another, older TA of the same owner. Where the TA travels with the PD, a rollback takes an older
-// release instead.
-func (f *Fault) older(m usecase.Mode) bool {
-	return f.Name == faultTASwap || f.Name == faultRollback && !m.Sealed(usecase.TA)
 }
 
 // plant returns the Agent image and the M/OC's arguments with which the fault exists.

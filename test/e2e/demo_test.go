@@ -7,6 +7,7 @@ package e2e
 import (
 	"encoding/json"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -28,6 +29,7 @@ type demoReport struct {
 	Exit   int             `json:"exit"`
 
 	Refusal struct {
+		Code        string          `json:"code"`
 		Differences json.RawMessage `json:"differences"`
 	} `json:"refusal"`
 }
@@ -47,9 +49,12 @@ func names(steps []step) string {
 // loadSequences are those of the use case, section 3, written down here a second time on purpose: a plan that is wrong in
 // the data would otherwise agree with a trace that is wrong in the same way.
 var loadSequences = map[string]string{
+	"ua+ta,pd": "admit ua-to-ree ta-to-instance attest pd-to-ta",
 	"ua,ta,pd": "admit ua-to-ree ta-to-instance attest pd-to-ta",
 	"ta,pd":    "admit ta-to-instance attest pd-to-ta",
+	"ta+pd,ua": "admit ua-to-ree attest ta+pd-to-instance",
 	"ta+pd":    "admit attest ta+pd-to-instance",
+	"ua+pd,ta": "admit attest ta-to-instance ua+pd-to-ta ua-to-ree",
 	"ua+ta+pd": "admit attest bundle-to-tee ta-to-instance pd-to-ta ua-to-ree",
 }
 
@@ -112,38 +117,58 @@ func TestDemoModes(t *testing.T) {
 
 // A dishonest operator is refused, with the reason, by the right exit code.
 func TestDemoBreaks(t *testing.T) {
-	for fault, want := range map[string]struct {
-		exit  int
-		words []string
-	}{
-		"measurement": {4, []string{"AGENT", "expected", "got"}},
-		"ta-swap":     {4, []string{"tee/stats/ta", "expected", "got"}},
-		"nonce":       {4, []string{"nonce", "expected", "got"}},
-		"signature":   {4, []string{"signature"}},
-		"rollback":    {5, []string{"sequence", "expected", "got"}},
-		"pd-early":    {5, []string{"appraisal"}},
-	} {
-		t.Run(fault, func(t *testing.T) {
-			report, r := demo(t, "--break", fault)
-			if r.code != want.exit {
-				t.Errorf("exit %d, want %d", r.code, want.exit)
+	for fault := range refusals {
+		t.Run(fault, func(t *testing.T) { breaks(t, fault) })
+	}
+}
+
+// It is refused for the same reason in every other mode.
+func TestDemoBreaksInAllModes(t *testing.T) {
+	for fault := range refusals {
+		for mode := range loadSequences {
+			if mode != "ua,ta,pd" { // TestDemoBreaks
+				t.Run(fault+"/"+mode, func(t *testing.T) { breaks(t, fault, "--mode", mode) })
 			}
-			for _, word := range want.words {
-				if !strings.Contains(r.stdout+r.stderr, word) {
-					t.Errorf("the refusal does not say %q", word)
-				}
-			}
-			// The story names the fault in any case; it is the refusal that has to name what differed.
-			if differs := string(report.Refusal.Differences); !strings.Contains(differs, want.words[0]) {
-				t.Errorf("what differed is not %q: %s", want.words[0], differs)
-			}
-			if fault != "rollback" && strings.Contains(names(report.Trace), "pd") {
-				t.Errorf("PD moved: %s", names(report.Trace))
-			}
-			if t.Failed() {
-				t.Logf("stdout:\n%s\nstderr:\n%s", r.stdout, r.stderr)
-			}
-		})
+		}
+	}
+}
+
+// refusals are how the demo's faults end: the code of the refusal, the exit code, and what the refusal says; the first word names what
+// differed.
+var refusals = map[string]struct {
+	codes string
+	exit  int
+	words []string
+}{
+	"measurement": {"operator-appraisal-refused appraisal-refused", 4, []string{"AGENT", "expected", "got"}},
+	"ta-swap":     {"appraisal-refused", 4, []string{"tee/stats/ta", "expected", "got"}},
+	"nonce":       {"appraisal-refused", 4, []string{"nonce", "expected", "got"}},
+	"signature":   {"appraisal-refused", 4, []string{"signature"}},
+	"rollback":    {"rollback-refused", 5, []string{"sequence", "expected", "got"}},
+	"pd-early":    {"release-before-appraisal", 5, []string{"appraisal"}},
+}
+
+func breaks(t *testing.T, fault string, args ...string) {
+	t.Helper()
+	want := refusals[fault]
+	report, r := demo(t, append([]string{"--break", fault}, args...)...)
+	if r.code != want.exit || !slices.Contains(strings.Fields(want.codes), report.Refusal.Code) {
+		t.Errorf("exit %d, code %q, want %d, %s", r.code, report.Refusal.Code, want.exit, want.codes)
+	}
+	for _, word := range want.words {
+		if !strings.Contains(r.stdout+r.stderr, word) {
+			t.Errorf("the refusal does not say %q", word)
+		}
+	}
+	// The story names the fault in any case; it is the refusal that has to name what differed.
+	if differs := string(report.Refusal.Differences); !strings.Contains(differs, want.words[0]) {
+		t.Errorf("what differed is not %q: %s", want.words[0], differs)
+	}
+	if fault != "rollback" && strings.Contains(names(report.Trace), "pd") {
+		t.Errorf("PD moved: %s", names(report.Trace))
+	}
+	if t.Failed() {
+		t.Logf("stdout:\n%s\nstderr:\n%s", r.stdout, r.stderr)
 	}
 }
 
