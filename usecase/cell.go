@@ -95,7 +95,7 @@ func misfit(i Instance, hw Hardware) string {
 // runnableCells are the cells on which this version deploys, in the order of [Cells]. All seven package modes run on each of
 // them. Whoever makes another cell work from end to end adds it here, and nowhere else.
 var runnableCells = []Cell{
-	{Process, TrustZone},
+	{Process, TrustZone}, {Process, SGX},
 }
 
 // RunnableCells returns the cells on which this version deploys; the other valid ones can be planned only.
