@@ -3,6 +3,8 @@
 package evidence
 
 import (
+	"crypto"
+	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -40,15 +42,15 @@ func (psaVerifier) VerifyHardware(e HardwareEvidence, in HardwareInput) (*Signed
 	if len(iaks) == 0 {
 		return s, f.mismatches()
 	}
-	verified, err := msg.Verify(iaks...)
+	verified, err := msg.VerifyPublic(iaks...)
 	if err != nil {
 		f.add(Mismatch{Code: CodeSignature, Claim: "signature of the PSA token", Expected: "a signature by the attestation key " +
-			text(iaks[0].KID()), Got: "a signature that does not verify", Source: source, Err: err,
+			anchorOf(iaks[0]).FingerprintText(), Got: "a signature that does not verify", Source: source, Err: err,
 			Hint: "the token was changed on the way, or another device made it"})
 		return s, f.mismatches()
 	}
 	if !s.Rooted && len(e.Collateral) == 0 {
-		s.Root, s.Rooted = anchorOfKey(in.Anchors, verified.Key)
+		s.Root, s.Rooted = anchorOfKey(in.Anchors, verified.Public)
 	}
 	return s, f.mismatches()
 }
@@ -83,11 +85,11 @@ type psaChain struct {
 
 // findIAKs returns the keys that may have signed the token. Where the collateral holds a chain, that is its leaf, also
 // when no anchor vouches for it (which is reported), so that a bad signature is reported beside a bad root.
-func (v psaChain) findIAKs(chain [][]byte) (keys []*cose.Key, source string) {
+func (v psaChain) findIAKs(chain [][]byte) (keys []crypto.PublicKey, source string) {
 	if len(chain) == 0 {
 		for _, a := range v.in.Anchors {
-			if a.Key != nil {
-				keys = append(keys, a.Key)
+			if key, ok := a.publicKey().(*ecdsa.PublicKey); ok {
+				keys = append(keys, key)
 			}
 		}
 		if len(keys) == 0 {
@@ -101,17 +103,17 @@ func (v psaChain) findIAKs(chain [][]byte) (keys []*cose.Key, source string) {
 		v.f.malformed("certificate chain", "X.509 certificates, leaf first", err)
 		return nil, ""
 	}
-	key, err := cose.NewKey(leaf.PublicKey)
-	if err != nil {
-		v.f.add(Mismatch{Code: CodeCertificate, Claim: "device certificate", Expected: "a P-256 key", Got: err.Error(),
-			Source: "RFC 9783 section 5.2", Err: err})
+	key, ok := leaf.PublicKey.(*ecdsa.PublicKey)
+	if !ok {
+		v.f.add(Mismatch{Code: CodeCertificate, Claim: "device certificate", Expected: "an ECDSA key", Got: fmt.Sprintf("%T", leaf.PublicKey),
+			Source: "RFC 9783 section 5.2"})
 		return nil, ""
 	}
 	source = "the device certificate in the Evidence, for which no anchor vouches"
 	if v.s.Rooted {
 		source = "the device certificate, issued under " + v.s.Root.String()
 	}
-	return []*cose.Key{key}, source
+	return []crypto.PublicKey{key}, source
 }
 
 // verifyChain looks for the anchor to which the chain leads and reports if there is none, or a certificate is out of
@@ -166,9 +168,25 @@ func (v psaChain) verifyChain(chain [][]byte) (*x509.Certificate, error) {
 	return leaf, nil
 }
 
-func anchorOfKey(anchors []Anchor, key *cose.Key) (Anchor, bool) {
+// publicKey is the device key that the anchor is; nil for a root.
+func (a Anchor) publicKey() crypto.PublicKey {
+	if a.Key != nil {
+		return a.Key.Public()
+	}
+	return a.Public
+}
+
+// anchorOf is the anchor that a key would be.
+func anchorOf(key crypto.PublicKey) Anchor {
+	if k, err := cose.NewKey(key); err == nil {
+		return Anchor{Key: k}
+	}
+	return Anchor{Public: key}
+}
+
+func anchorOfKey(anchors []Anchor, key *ecdsa.PublicKey) (Anchor, bool) {
 	for _, a := range anchors {
-		if a.Key != nil && a.Key.Equal(key) {
+		if key.Equal(a.publicKey()) {
 			return a, true
 		}
 	}

@@ -11,7 +11,7 @@
 //	PSA_IOT_PROFILE_1                   labels -75000..-75010
 //
 // [Parse] reads without believing; [Message.Verify] checks the signature and returns a [Verified], which is another
-// type. Only ECDSA with P-256 is accepted, as ES256 (-7) or its fully specified name ESP256 (-9); COSE_Mac0 is refused,
+// type. Accepted is ECDSA: ES256, ES384 and ES512, each on its curve, and their fully specified names; COSE_Mac0 is refused,
 // because who can verify a MAC can make one.
 package psa
 
@@ -119,14 +119,16 @@ func (t *Token) Component(typ string) (Component, bool) {
 
 // Message is a token that was read and not verified.
 type Message struct {
-	msg   *cose.Message
+	msg   sign1
+	alg   cose.Algorithm
 	token *Token
 }
 
-// Verified is a token whose signature was checked with Key.
+// Verified is a token whose signature was checked with a key.
 type Verified struct {
 	Token     *Token
-	Key       *cose.Key
+	Public    *ecdsa.PublicKey // the key
+	Key       *cose.Key        // the same, if it is on P-256; else nil
 	Algorithm cose.Algorithm
 }
 

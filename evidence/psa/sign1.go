@@ -3,8 +3,9 @@
 package psa
 
 import (
+	"bytes"
 	"crypto"
-	"errors"
+	"crypto/ecdsa"
 	"fmt"
 	"io"
 
@@ -17,51 +18,82 @@ const (
 	tagSign1 = 0xd2 // COSE_Sign1, tag 18
 )
 
+// tagsInTwoBytes are the same tags where an encoder does not use the shortest form, which it need not (RFC 9783 section 5.1).
+var tagsInTwoBytes = map[byte][]byte{tagMac0: {0xd8, 17}, tagSign1: {0xd8, 18}}
+
+// untag returns what stands behind the tag.
+func untag(data []byte, tag byte) ([]byte, bool) {
+	if body, ok := bytes.CutPrefix(data, []byte{tag}); ok {
+		return body, true
+	}
+	return bytes.CutPrefix(data, tagsInTwoBytes[tag])
+}
+
 // Parse reads a token strictly and verifies nothing. The tag of COSE_Sign1 is required and no CWT tag may precede it
-// (RFC 9783 section 5.2).
+// (RFC 9783 section 5.1).
 func Parse(data []byte) (*Message, error) {
-	switch {
-	case len(data) == 0 || len(data) > maxToken:
+	if len(data) == 0 || len(data) > maxToken {
 		return nil, fmt.Errorf("%w: %d bytes, want 1 to %d", ErrMalformed, len(data), maxToken)
-	case data[0] == tagMac0:
+	}
+	if _, mac := untag(data, tagMac0); mac {
 		return nil, ErrMac0
-	case data[0] != tagSign1:
+	}
+	body, tagged := untag(data, tagSign1)
+	if !tagged {
 		return nil, fmt.Errorf("%w: not a tagged COSE_Sign1", ErrMalformed)
 	}
 	msg, err := cose.Parse(data)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	for _, alg := range msg.Algorithms() {
-		if alg != cose.AlgES256 && alg != cose.AlgESP256 {
-			return nil, fmt.Errorf("%w: %d", ErrAlgorithm, int64(alg))
-		}
+	m := &Message{alg: msg.Algorithms()[0]}
+	if _, known := algorithms[m.alg]; !known {
+		return nil, fmt.Errorf("%w: %d", ErrAlgorithm, int64(m.alg))
 	}
-	token, err := decodeClaims(msg.PayloadInsecure())
-	if err != nil {
+	if err := cose.Unmarshal(body, &m.msg); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	if m.token, err = decodeClaims(m.msg.Payload); err != nil {
 		return nil, err
 	}
-	return &Message{msg: msg, token: token}, nil
+	return m, nil
 }
 
-// Verify checks the signature with the keys in turn: Initial Attestation Keys whose owner the caller knows, from
-// enrolment or from a certificate chain that it has checked. The error is an ErrSignature if no key fits.
+// Verify is [Message.VerifyPublic] for keys on P-256 in COSE's form.
 func (m *Message) Verify(keys ...*cose.Key) (*Verified, error) {
+	public := make([]crypto.PublicKey, len(keys))
+	for i, k := range keys {
+		public[i] = k.Public()
+	}
+	return m.VerifyPublic(public...)
+}
+
+// VerifyPublic checks the signature with the keys in turn: Initial Attestation Keys whose owner the caller knows, from
+// enrolment or from a certificate chain that it has checked. Keys that are not on the curve of the token's algorithm do not
+// count. The error is an ErrSignature if no key fits. A key identifier in the token is ignored: tokens of devices carry
+// none, and one that is there proves nothing.
+func (m *Message) VerifyPublic(keys ...crypto.PublicKey) (*Verified, error) {
 	if len(keys) == 0 {
 		return nil, ErrNoKey
 	}
-	// Tokens of devices carry no key identifier, and one that is there proves nothing.
-	v, err := m.msg.Verify(keys, cose.VerifyOptions{Legacy: true, AnyKID: true})
-	switch {
-	case errors.Is(err, cose.ErrNoKey):
-		return nil, fmt.Errorf("%w: no key is for the token's algorithm", ErrSignature)
-	case err != nil:
-		return nil, fmt.Errorf("%w: %w", ErrSignature, err)
+	tried := 0
+	for _, k := range keys {
+		pub, ok := k.(*ecdsa.PublicKey)
+		if !ok || pub.Curve != algorithms[m.alg].curve {
+			continue
+		}
+		if m.msg.verify(m.alg, pub) {
+			v := &Verified{Token: m.token, Public: pub, Algorithm: m.alg}
+			v.Key, _ = cose.NewKey(pub) // nil for other curves than P-256
+			return v, nil
+		}
+		tried++
 	}
-	return &Verified{Token: m.token, Key: v.Key, Algorithm: v.Algorithm}, nil
+	return nil, fmt.Errorf("%w: of %d keys, %d are for the token's algorithm", ErrSignature, len(keys), tried)
 }
 
-// Mint signs a token as a device does, with its Initial Attestation Key (P-256). An empty profile means [ProfileTFM].
+// Mint signs a token as a device does, with its Initial Attestation Key on P-256, P-384 or P-521. An empty profile means
+// [ProfileTFM].
 func Mint(rand io.Reader, iak crypto.Signer, t Token) ([]byte, error) {
 	if t.Profile == "" {
 		t.Profile = ProfileTFM
@@ -70,18 +102,9 @@ func Mint(rand io.Reader, iak crypto.Signer, t Token) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mint a PSA token: %w", err)
 	}
-	s, err := cose.NewSigner(iak)
+	token, err := sign(rand, iak, payload)
 	if err != nil {
 		return nil, fmt.Errorf("mint a PSA token: %w", err)
 	}
-	if s.Algorithm() != cose.AlgESP256 {
-		return nil, fmt.Errorf("mint a PSA token: %w: %d", ErrAlgorithm, int64(s.Algorithm()))
-	}
-	return cose.Sign1(rand, es256{s}, payload)
+	return token, nil
 }
-
-// es256 names ECDSA with P-256 and SHA-256 by the identifier that RFC 9783 section 5.2 lists (the fully specified one
-// is younger than the profiles).
-type es256 struct{ cose.Signer }
-
-func (es256) Algorithm() cose.Algorithm { return cose.AlgES256 }
