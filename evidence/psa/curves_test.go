@@ -49,7 +49,7 @@ func TestCurves(t *testing.T) {
 		if _, err := msg.VerifyPublic(append(slices.Delete(slices.Clone(keys), i, i+1), ed)...); !errors.Is(err, psa.ErrSignature) {
 			t.Errorf("%s, without its key: %v", curves[i].Params().Name, err)
 		}
-		for n := range data {
+		for n := 0; n < len(data); n += 1 + 10*i { // the larger curves are slow
 			data[n] ^= 1
 			if msg, err := psa.Parse(data); err == nil {
 				if _, err = msg.VerifyPublic(keys[i]); !errors.Is(err, psa.ErrSignature) {
