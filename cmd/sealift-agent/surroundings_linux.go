@@ -13,6 +13,7 @@ import (
 	"sealift/internal/agent"
 	"sealift/internal/agent/runner"
 	"sealift/internal/agent/runner/container"
+	"sealift/internal/agent/runner/wasm"
 	"sealift/internal/agent/vault"
 	"sealift/internal/launch"
 	"sealift/internal/oci"
@@ -31,7 +32,10 @@ const (
 	podDir   = "/oci"    // likewise, and executable: of a pod sandbox
 )
 
-func sandboxInit() { sandbox.Init() }
+func sandboxInit() {
+	sandbox.Init()
+	wasm.Host()
+}
 
 // platform opens the hardware interface and the folder in the REE.
 func platform() (hw.TEE, vault.FS, error) {
@@ -73,10 +77,11 @@ func surroundings(ctx context.Context, log *slog.Logger) (agent.Options, error) 
 	}, nil
 }
 
-// loaders are for what this instance type runs beside single programs: containers, in a pod sandbox.
+// loaders are for what this instance type runs beside single programs: WebAssembly modules, and containers in a pod sandbox.
 func loaders(tee hw.TEE, part *os.File, log *slog.Logger) (map[string]runner.Loader, error) {
+	all := map[string]runner.Loader{launch.KindWASM: wasm.Loader{Dir: runDir}}
 	if part == nil {
-		return nil, nil
+		return all, nil
 	}
 	defer part.Close()
 	info, err := tee.Info()
@@ -93,7 +98,8 @@ func loaders(tee hw.TEE, part *os.File, log *slog.Logger) (map[string]runner.Loa
 	if err != nil {
 		return nil, err
 	}
-	return map[string]runner.Loader{launch.KindOCI: l}, nil
+	all[launch.KindOCI] = l
+	return all, nil
 }
 
 // folder is the store of a guest as the vault wants it.

@@ -38,16 +38,18 @@ const (
 const (
 	KindProgram = "program" // a static executable
 	KindOCI     = "oci"     // a container image, as package oci writes it
+	KindWASM    = "wasm"    // a WebAssembly module for WASI preview 1
 )
 
 // Names of the environment variables that an application sees.
 const (
-	EnvListen = "SEALIFT_LISTEN" // TA: the Unix socket to serve on
-	EnvPD     = "SEALIFT_PD"     // TA: the directory with the released data
-	EnvAttest = "SEALIFT_ATTEST" // TA: the Unix socket that gives Evidence for a nonce
-	EnvTA     = "SEALIFT_TA"     // UA: the Unix socket that reaches the TA
-	EnvPort   = "SEALIFT_PORT"   // UA: number of its first published port; SEALIFT_PORT_NAME for a named one
-	EnvHost   = "SEALIFT_HOST"   // UA: address on which the device publishes ports
+	EnvListen = "SEALIFT_LISTEN"     // TA: the Unix socket to serve on
+	EnvPD     = "SEALIFT_PD"         // TA: the directory with the released data
+	EnvAttest = "SEALIFT_ATTEST"     // TA: the Unix socket that gives Evidence for a nonce
+	EnvTA     = "SEALIFT_TA"         // UA: the Unix socket that reaches the TA
+	EnvAsk    = "SEALIFT_REQUEST_TA" // UA: the Unix socket on which it asks for its TA
+	EnvPort   = "SEALIFT_PORT"       // UA: number of its first published port; SEALIFT_PORT_NAME for a named one
+	EnvHost   = "SEALIFT_HOST"       // UA: address on which the device publishes ports
 )
 
 // Bounds on a Spec, checked by Validate.
@@ -79,7 +81,7 @@ type Spec struct {
 	Restart     string   `cbor:"9,keyasint,omitempty" json:"restart,omitempty"`     // RestartAlways (default), RestartOnFailure, RestartNever
 	// Name is the program's own name, its argument number 0; default "ta" or "ua". Programs like busybox choose by it what they are.
 	Name string `cbor:"10,keyasint,omitempty" json:"name,omitempty"`
-	// Kind says what the payload is: KindProgram (default) or KindOCI.
+	// Kind says what the payload is: KindProgram (default), KindOCI or KindWASM.
 	Kind string `cbor:"11,keyasint,omitempty" json:"kind,omitempty"`
 	// Entrypoint takes the place of the image's Entrypoint and Cmd; Args then that of Cmd. KindOCI only, as what follows.
 	Entrypoint []string `cbor:"12,keyasint,omitempty" json:"entrypoint,omitempty"`
@@ -143,8 +145,8 @@ func (s Spec) Validate() error {
 	if n := len(s.Args) + len(s.Env) + len(s.Entrypoint); n > MaxArgs {
 		bad("%d arguments and variables, more than %d", n, MaxArgs)
 	}
-	if s.Kind != KindProgram && s.Kind != KindOCI {
-		bad("the payload is of kind %q, not program or oci", s.Kind)
+	if !slices.Contains([]string{KindProgram, KindOCI, KindWASM}, s.Kind) {
+		bad("the payload is of kind %q, not program, oci or wasm", s.Kind)
 	}
 	if s.Kind != KindOCI && (len(s.Entrypoint) > 0 || s.Dir != "" || s.CPUMillis != 0) {
 		bad("entrypoint, dir and cpuMillis belong to a container image")
