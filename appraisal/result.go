@@ -27,6 +27,9 @@ const (
 // vectorOrder is the order of the claims' numbers in EAR's CBOR form, 0 to 7.
 var vectorOrder = []string{InstanceIdentity, Configuration, Executables, FileSystem, HardwareClaim, RuntimeOpaque, StorageOpaque, SourcedData}
 
+// VectorClaims returns the names of the eight claims, in the order of their numbers in EAR's CBOR form.
+func VectorClaims() []string { return slices.Clone(vectorOrder) }
+
 // required are the claims without which no status is better than none: 0 is no pass.
 var required = []string{InstanceIdentity, Configuration, Executables, HardwareClaim}
 

@@ -46,6 +46,16 @@ func tierOf(v int8) Tier {
 	return TierContraindicated
 }
 
+// TierOf returns the tier of a trustworthiness claim's value.
+func TierOf(value int8) Tier { return tierOf(value) }
+
+// ParseTier is the inverse of [Tier.String].
+func ParseTier(s string) (Tier, error) {
+	var t Tier
+	err := t.UnmarshalText([]byte(s))
+	return t, err
+}
+
 // String returns none, affirming, warning or contraindicated.
 func (t Tier) String() string { return tierNames[t] }
 
