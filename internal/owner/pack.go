@@ -59,7 +59,11 @@ func (o *Owner) Pack(r PackRequest) (*Packed, error) {
 	}
 	d := archive.Description{Version: 1, Name: f.Name, Mode: f.Mode, Arch: f.Arch, Hardware: f.Hardware, Instances: f.Instances,
 		Owner: key.Public()}
-	if d.Components, err = components(f); err != nil {
+	image, err := o.packImage(f)
+	if err != nil {
+		return nil, err
+	}
+	if d.Components, err = components(f, image); err != nil {
 		return nil, err
 	}
 	if d.Sequence, err = o.Home.NextSequence(f.Name); err != nil {
@@ -72,6 +76,7 @@ func (o *Owner) Pack(r PackRequest) (*Packed, error) {
 	if err := archive.Write(r.Out, d, artifacts); err != nil {
 		return nil, err
 	}
+	o.dropImage(d, image)
 	o.tell("pack", "owner", fmt.Sprintf("packed %s (mode %s, sequence %d) into %s", d.Name, d.Mode, d.Sequence, r.Out))
 	return &Packed{File: r.Out, Key: key.Name, KeyMade: made, Description: d}, nil
 }
@@ -87,8 +92,8 @@ func anyRuns(f *packfile.File) error {
 	return why
 }
 
-// components measures every file that the description names.
-func components(f *packfile.File) ([]archive.Component, error) {
+// components measures every file that the description names. image is the payload of the TA if it is an image.
+func components(f *packfile.File, image string) ([]archive.Component, error) {
 	var list []archive.Component
 	add := func(kind usecase.Payload, name, path string, spec *launch.Spec) error {
 		abs, err := filepath.Abs(path)
@@ -104,8 +109,11 @@ func components(f *packfile.File) ([]archive.Component, error) {
 		return nil
 	}
 	if f.TA != nil {
-		spec := &launch.Spec{Name: programName(f.TA.Binary), Args: f.TA.Args, Serve: f.TA.Serve, Callers: f.TA.Callers, MemoryBytes: f.TA.Memory}
-		if err := add(usecase.TA, manifest.RoleTA, f.TA.Binary, spec); err != nil {
+		path, spec := f.TA.Binary, taSpec(f.TA)
+		if image != "" {
+			path, spec.Kind, spec.Name = image, launch.KindOCI, ""
+		}
+		if err := add(usecase.TA, manifest.RoleTA, path, spec); err != nil {
 			return nil, err
 		}
 	}
@@ -132,6 +140,11 @@ func components(f *packfile.File) ([]archive.Component, error) {
 		}
 	}
 	return list, nil
+}
+
+func taSpec(ta *packfile.TA) *launch.Spec {
+	return &launch.Spec{Name: programName(ta.Binary), Args: ta.Args, Serve: ta.Serve, Callers: ta.Callers, MemoryBytes: ta.Memory,
+		Entrypoint: ta.Entrypoint, Env: ta.Env, Dir: ta.Dir, CPUMillis: ta.CPUs}
 }
 
 // programName is the name under which a program is started: that of its file, since some (busybox) choose by it what they do.

@@ -164,7 +164,7 @@ func (c *checker) mode() {
 
 func (c *checker) ta() {
 	ta := c.f.TA
-	c.program("ta.binary", ta.Binary)
+	c.taProgram(ta)
 	c.word("ta.serve", ta.Serve, launch.ServeSocket, launch.ServeStdio)
 	c.word("ta.callers", ta.Callers, launch.CallersOwner, launch.CallersAny)
 	if ta.Memory != 0 && ta.Memory < minMemory {
@@ -175,6 +175,28 @@ func (c *checker) ta() {
 		vars = append(vars, "LISTEN")
 	}
 	c.args("ta.args", ta.Args, vars)
+}
+
+// taProgram checks what a TA is made of: a program, or an image, which belongs in containers.
+func (c *checker) taProgram(ta *TA) {
+	if ta.Image == "" {
+		c.program("ta.binary", ta.Binary)
+	}
+	if ta.Image != "" && ta.Binary != "" {
+		c.refuse("ta.image", "take one of them out", "the TA is given as a program and as an image")
+	}
+	if c.f.Contained() {
+		return
+	}
+	for _, f := range []struct {
+		field string
+		given bool
+	}{{"ta.image", ta.Image != ""}, {"ta.entrypoint", len(ta.Entrypoint) > 0}, {"ta.env", len(ta.Env) > 0}, {"ta.dir", ta.Dir != ""},
+		{"ta.cpus", ta.CPUs > 0}} {
+		if f.given {
+			c.refuse(f.field, "write instances: [container]", "this belongs to a TA that runs in containers, and only there")
+		}
+	}
 }
 
 func (c *checker) ua() {

@@ -49,10 +49,22 @@ type File struct {
 // TA describes the trusted application.
 type TA struct {
 	Binary  string   // path of a static ELF
-	Args    []string // may hold ${PD}, ${ATTEST} and, when it serves on a socket, ${LISTEN} (see internal/launch)
+	Image   string   // instead of it a container image: see package ociimage
+	Args    []string // of an image: in place of its Cmd; may hold ${PD}, ${ATTEST} and, when it serves on a socket, ${LISTEN} (see internal/launch)
 	Serve   string   // "socket" (default) or "stdio"
 	Callers string   // "owner" (default): only the owner's key may connect; "any"
 	Memory  uint64   // bytes; 0 leaves it to the Agent
+
+	// Of an image only; empty leaves it to the image. CPUs is in thousandths of a processor, 0 for no limit.
+	Entrypoint, Env []string
+	Dir             string
+	CPUs            uint32
+}
+
+// Contained reports whether the TA runs as a container wherever the package may go, so that a single program is packed as an
+// image that holds nothing else.
+func (f *File) Contained() bool {
+	return f.TA != nil && len(f.Instances) == 1 && f.Instances[0] == usecase.Container
 }
 
 // UA describes the untrusted application, which the Broker runs outside the TEE.

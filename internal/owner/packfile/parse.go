@@ -193,14 +193,42 @@ func (d *decoder) resolve(path string) string {
 	return filepath.Join(d.dir, filepath.FromSlash(path))
 }
 
+// image reads a path, or a reference, which is taken as it stands.
+func (d *decoder) image(dst *string) func(*yaml.Node, string) {
+	return func(n *yaml.Node, field string) {
+		if v, ok := d.scalar(n, field); ok {
+			if *dst = d.resolve(v); strings.Contains(v, "@sha256:") {
+				*dst = v
+			}
+		}
+	}
+}
+
 func (d *decoder) ta(n *yaml.Node, at string) {
 	ta := &TA{}
 	d.file.TA = ta
 	d.mapping(n, at, map[string]func(*yaml.Node, string){
 		"binary":  d.path(&ta.Binary),
+		"image":   d.image(&ta.Image),
 		"args":    d.texts(&ta.Args),
 		"serve":   d.text(&ta.Serve),
 		"callers": d.text(&ta.Callers),
+
+		"entrypoint": d.texts(&ta.Entrypoint),
+		"env":        d.texts(&ta.Env),
+		"dir":        d.text(&ta.Dir),
+		"cpus": func(n *yaml.Node, field string) {
+			v, ok := d.scalar(n, field)
+			if !ok {
+				return
+			}
+			cpus, err := strconv.ParseFloat(v, 64)
+			if err != nil || !(cpus >= 0.01 && cpus <= 1024) {
+				d.refuse(n, field, "write it as 0.5 or 2", "%q is no number of processors", v)
+				return
+			}
+			ta.CPUs = uint32(cpus * 1000)
+		},
 		"memory": func(n *yaml.Node, field string) {
 			v, ok := d.scalar(n, field)
 			if !ok {
