@@ -150,7 +150,7 @@ func (a *Agent) replace(id suit.ComponentID, t *loadedTA) {
 
 // connect relays conn to a TA's endpoint: see channel.AgentService.
 func (a *Agent) connect(ctx context.Context, id suit.ComponentID, conn net.Conn, ready func() error) error {
-	if a.state.Load().component(id) == nil {
+	if c := a.state.Load().component(id); c == nil || c.Waits {
 		return fmt.Errorf("%w: %s", channel.ErrNotFound, id)
 	}
 	t := a.loaded(id)

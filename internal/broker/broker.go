@@ -75,6 +75,7 @@ type Broker struct {
 
 	mu      sync.Mutex
 	runners map[string]*runner
+	asking  map[string]bool   // TAs that UAs have asked for and that are not passed on to their Agents yet
 	leaving map[string]string // instances that could not be destroyed yet, and why
 	applied uint64
 	info    platform.Info
@@ -103,7 +104,7 @@ func New(cfg Config) (*Broker, error) {
 	b := &Broker{
 		cfg: cfg, lock: lock, fetcher: newFetcher(cfg.MOC, cfg.Roots), changed: make(chan struct{}, 1), known: make(chan struct{}),
 		teep:    &teephttp.Client{HTTP: &http.Client{Transport: newTransport(cfg.Roots)}},
-		runners: map[string]*runner{}, leaving: map[string]string{},
+		runners: map[string]*runner{}, asking: map[string]bool{}, leaving: map[string]string{},
 	}
 	if err := b.open(); err != nil {
 		b.close()
@@ -120,7 +121,7 @@ func (b *Broker) open() (err error) {
 		return err
 	}
 	b.host, err = ree.NewHost(ree.Config{
-		Dir: filepath.Join(b.cfg.StateDir, "ree"), PublishOn: b.cfg.PublishOn, Log: b.cfg.Log, TA: b.connectUA,
+		Dir: filepath.Join(b.cfg.StateDir, "ree"), PublishOn: b.cfg.PublishOn, Log: b.cfg.Log, TA: b.connectUA, Request: b.noteRequest,
 	})
 	if err != nil {
 		return err
@@ -338,9 +339,7 @@ func (b *Broker) connect(ctx context.Context, instance, app, ta string) (net.Con
 
 // connectUA is the ree.Dialer: it relays one connection of a UA.
 func (b *Broker) connectUA(ctx context.Context, instance, app, ta string, conn net.Conn) error {
-	opening, cancel := context.WithTimeout(ctx, 20*time.Second)
-	inner, err := b.connect(opening, instance, app, ta)
-	cancel()
+	inner, err := b.reach(ctx, instance, app, ta)
 	if err != nil {
 		return err
 	}

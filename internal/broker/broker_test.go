@@ -184,6 +184,26 @@ func TestAbstractCalls(t *testing.T) {
 	}
 }
 
+// TestConnectingAsksForTheTA: a UA that connects to a TA which is not there has asked for it, once, and gets through when it has come.
+func TestConnectingAsksForTheTA(t *testing.T) {
+	m, tee := newFakeMOC(t), &fakeTEE{instances: map[string]*fakeAgent{}}
+	b, _ := start(t, m, tee, t.TempDir())
+	m.want(1, "d1")
+	eventually(t, "a session", func() bool { _, n := m.state(); return n == 1 })
+	conn, err := b.reach(t.Context(), "d1", "app", "late")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	if conn, err = b.reach(t.Context(), "d1", "app", "ta"); err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	if got := tee.agent("d1").noted(); !slices.Equal(got, []string{"message query", "request tee/app/late"}) {
+		t.Errorf("the Agent got %q", got)
+	}
+}
+
 func TestRelay(t *testing.T) {
 	m, tee := newFakeMOC(t), &fakeTEE{instances: map[string]*fakeAgent{}}
 	b, _ := start(t, m, tee, t.TempDir())

@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -292,7 +293,8 @@ func (a *fakeAgent) RequestPolicyCheck(context.Context) (channel.Session, error)
 }
 
 func (a *fakeAgent) Connect(_ context.Context, app, ta string, conn net.Conn, ready func() error) error {
-	if app != "app" || ta != "ta" {
+	asked := slices.Contains(a.noted(), "request tee/app/late") // a TA that is there once it was asked for
+	if app != "app" || ta != "ta" && (ta != "late" || !asked) {
 		return fmt.Errorf("%w: %s/%s", channel.ErrNotFound, app, ta)
 	}
 	if err := ready(); err != nil {

@@ -35,13 +35,14 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *listen, os.Getenv("SEALIFT_TA"), l); err != nil {
+	if err := run(ctx, *listen, os.Getenv("SEALIFT_TA"), os.Getenv("SEALIFT_REQUEST_TA"), l); err != nil {
 		fmt.Fprintln(os.Stderr, "stats-ua:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, listen, ta string, l limits) error {
+// run listens, asks for the TA if there is whom to ask, and serves.
+func run(ctx context.Context, listen, ta, ask string, l limits) error {
 	if ta == "" {
 		return errors.New("SEALIFT_TA must be set: this program is started by a TEEP Broker")
 	}
@@ -50,7 +51,30 @@ func run(ctx context.Context, listen, ta string, l limits) error {
 		return err
 	}
 	context.AfterFunc(ctx, func() { ln.Close() })
+	if ask != "" {
+		go func() {
+			if err := requestTA(ctx, ask); err != nil {
+				fmt.Fprintln(os.Stderr, "stats-ua:", err)
+			}
+		}()
+	}
 	return serve(ctx, ln, ta, l)
+}
+
+// requestTA asks the Broker for the TA: on SGX it is not loaded before its UA wants it. The connection is the request; one line says
+// that it was taken.
+func requestTA(ctx context.Context, socket string) error {
+	dialer := net.Dialer{Timeout: 10 * time.Second}
+	conn, err := dialer.DialContext(ctx, "unix", socket)
+	if err != nil {
+		return fmt.Errorf("the TA cannot be asked for: %w", err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if answer, err := io.ReadAll(io.LimitReader(conn, 64)); err != nil || string(answer) != "requested\n" {
+		return fmt.Errorf("the request for the TA was answered with %q: %v", answer, err)
+	}
+	return nil
 }
 
 // serve takes connections until ctx ends. One connection too many waits until another one is done.

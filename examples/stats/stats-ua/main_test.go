@@ -84,7 +84,30 @@ func TestIdleConnectionIsClosed(t *testing.T) {
 }
 
 func TestUnreachableTA(t *testing.T) {
-	if err := run(t.Context(), "127.0.0.1:0", "", limits{}); err == nil {
+	if err := run(t.Context(), "127.0.0.1:0", "", "", limits{}); err == nil {
 		t.Error("run without a TA did not fail")
+	}
+}
+
+func TestRequestTA(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "ask")
+	if err := requestTA(t.Context(), socket); err == nil {
+		t.Error("nobody was asked, and that is no error")
+	}
+	broker, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Close()
+	for _, answer := range []string{"requested\n", "no\n"} {
+		go func() {
+			if c, err := broker.Accept(); err == nil {
+				_, _ = io.WriteString(c, answer)
+				c.Close()
+			}
+		}()
+		if err := requestTA(t.Context(), socket); (err == nil) != (answer == "requested\n") {
+			t.Errorf("%q: %v", answer, err)
+		}
 	}
 }

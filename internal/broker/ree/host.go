@@ -36,8 +36,10 @@ type Config struct {
 	MaxBytes  int64  // one component; 0 means 1 GiB
 	PublishOn string // address on which UAs publish their ports; empty means 127.0.0.1
 	TA        Dialer // how the UAs' sockets reach their TAs
-	Log       *slog.Logger
-	MaxPerTA  int // connections of one UA to its TA at a time; 0 means 128
+	// Request passes on that a UA has asked for its TA, and returns at once. It may be called again and again; ctx ends with the UA. May be nil.
+	Request  func(ctx context.Context, instance, app, ta string)
+	Log      *slog.Logger
+	MaxPerTA int // connections of one UA to its TA at a time; 0 means 128
 }
 
 // Host runs the UAs of one device.

@@ -25,9 +25,23 @@ import (
 // TestMain lets the test binary play the UAs.
 func TestMain(m *testing.M) {
 	if addr, ok := os.LookupEnv("SEALIFT_TEST_ADDR"); ok {
+		if len(os.Args) > 1 && os.Args[1] == "ask" {
+			askForTA()
+		}
 		playUA(addr)
 	}
 	os.Exit(m.Run())
+}
+
+// askForTA is what a UA does that loads its TA. It does not serve before it has its answer, as a careless one would.
+func askForTA() {
+	c, err := net.Dial("unix", os.Getenv("SEALIFT_REQUEST_TA"))
+	if err != nil {
+		os.Exit(1)
+	}
+	if answer, err := io.ReadAll(c); err != nil || string(answer) != requestNoted {
+		os.Exit(1)
+	}
 }
 
 // playUA serves addr: what comes goes to the TA, and the answer comes back.
@@ -302,5 +316,25 @@ func TestDeepStateFolder(t *testing.T) {
 	}
 	if got := call(t, h.Status("d1")[0].Ports["http"]); got != "d1/app/ta:hello" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestUAAsksForItsTA: the request names the UA's own TA, whatever the UA says, and is answered before the UA serves.
+func TestUAAsksForItsTA(t *testing.T) {
+	h := newHost(t, t.TempDir())
+	asked := make(chan string, 2)
+	h.cfg.Request = func(_ context.Context, instance, app, ta string) { asked <- instance + "/" + app + "/" + ta }
+	install(t, h, strings.TrimSuffix(serving(t), "\n")+" ask\n")
+	if err := h.Start(t.Context(), "d1", uaID, spec); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-asked; got != "d1/app/ta" {
+		t.Errorf("asked for %s", got)
+	}
+	if err := h.Stop("d1", uaID); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := os.ReadDir(filepath.Join(h.cfg.Dir, "s")); len(left) != 0 {
+		t.Errorf("sockets left: %v", left)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"maps"
 	"net"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"sealift/internal/channel"
 	"sealift/internal/launch"
@@ -38,6 +40,7 @@ type ua struct {
 	info    os.FileInfo // the program file it was started from
 	proc    *supervise.Process
 	relay   *relay
+	ask     *relay
 
 	published atomic.Pointer[running]
 }
@@ -68,7 +71,11 @@ func (u *ua) begin(encoded []byte) error {
 	if err != nil {
 		return err
 	}
-	if u.relay, err = u.listen(); err != nil {
+	if u.relay, err = u.listen("ta", u.connect); err != nil {
+		return err
+	}
+	if u.ask, err = u.listen("ask", u.request); err != nil {
+		u.halt()
 		return err
 	}
 	vars, addrs := u.variables(spec, ports)
@@ -96,9 +103,11 @@ func (u *ua) halt() {
 		u.proc.Stop()
 		u.proc = nil
 	}
-	if u.relay != nil {
-		u.relay.close()
-		u.relay = nil
+	for _, r := range []**relay{&u.relay, &u.ask} {
+		if *r != nil {
+			(*r).close()
+			*r = nil
+		}
 	}
 }
 
@@ -117,7 +126,7 @@ func (u *ua) status() (Status, bool) {
 // variables returns what ${...} and SEALIFT_... stand for, and the published addresses by name.
 func (u *ua) variables(spec launch.Spec, ports map[string]int) (vars, addrs map[string]string) {
 	host := u.host.cfg.PublishOn
-	vars = map[string]string{"TA": u.relay.path, "HOST": host}
+	vars = map[string]string{"TA": u.relay.path, "REQUEST_TA": u.ask.path, "HOST": host}
 	addrs = map[string]string{}
 	for i, p := range spec.Ports {
 		number := strconv.Itoa(ports[p.Name])
@@ -179,7 +188,31 @@ func (u *ua) reserve(tries []int) (net.Listener, error) {
 	return nil, last
 }
 
-// relay is the Unix socket through which a UA reaches its TA.
+// connect carries one connection of the UA to the TLS endpoint of its TA.
+func (u *ua) connect(ctx context.Context, conn net.Conn) {
+	if err := u.host.cfg.TA(ctx, u.key.instance, u.key.app, taName, conn); err != nil && ctx.Err() == nil {
+		u.host.cfg.Log.Warn("a connection to a TA has failed", "instance", u.key.instance, "app", u.key.app,
+			"error", strings.TrimSpace(err.Error()))
+	}
+}
+
+// requestNoted is what a UA is told that has asked for its TA. That the TA is there, it learns by connecting to it.
+const requestNoted = "requested\n"
+
+// request takes the UA's request for its TA (RFC 9397 section 6.2.1, RequestTA): the connection itself is the request, so that nothing
+// has to be parsed. It is answered before it is passed on: the Agent may be waiting for this very UA to serve its ports.
+func (u *ua) request(ctx context.Context, conn net.Conn) {
+	if u.host.cfg.Request != nil {
+		u.host.cfg.Request(ctx, u.key.instance, u.key.app, taName)
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
+	_, _ = io.WriteString(conn, requestNoted)
+}
+
+// taName is the last segment of the identifier of the TA of a UA's application.
+const taName = "ta"
+
+// relay is a Unix socket through which a UA reaches its TA, or asks for it.
 type relay struct {
 	path   string
 	dir    string // to be removed with it; empty within the state folder
@@ -188,11 +221,11 @@ type relay struct {
 	done   chan struct{}
 }
 
-// listen opens the relay's socket. Its address must be short, so it is named by a hash, and where the state folder itself is
-// too deep it lies in a folder for temporary files.
-func (u *ua) listen() (*relay, error) {
+// listen opens a socket whose connections are served by serve. Its address must be short, so it is named by a hash, and where the state
+// folder itself is too deep it lies in a folder for temporary files.
+func (u *ua) listen(purpose string, serve func(context.Context, net.Conn)) (*relay, error) {
 	sum := fnv.New64a()
-	sum.Write([]byte(u.order()))
+	sum.Write([]byte(u.order() + "\x00" + purpose))
 	dir, own := filepath.Join(u.host.cfg.Dir, "s"), ""
 	path := filepath.Join(dir, hex.EncodeToString(sum.Sum(nil)))
 	if len(path) > maxSocketPath {
@@ -200,7 +233,7 @@ func (u *ua) listen() (*relay, error) {
 		if err != nil {
 			return nil, classify(err)
 		}
-		dir, own, path = tmp, tmp, filepath.Join(tmp, "ta")
+		dir, own, path = tmp, tmp, filepath.Join(tmp, purpose)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, classify(err)
@@ -212,16 +245,16 @@ func (u *ua) listen() (*relay, error) {
 	}
 	ctx, cancel := context.WithCancel(u.host.ctx)
 	r := &relay{path: path, dir: own, ln: ln, cancel: cancel, done: make(chan struct{})}
-	go r.serve(ctx, u)
+	go r.serve(ctx, u.host.cfg.MaxPerTA, serve)
 	return r, nil
 }
 
-// serve carries each connection of the UA to the TLS endpoint of its TA.
-func (r *relay) serve(ctx context.Context, u *ua) {
+// serve hands each connection to one, most of them at a time.
+func (r *relay) serve(ctx context.Context, most int, one func(context.Context, net.Conn)) {
 	defer close(r.done)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	slots := make(chan struct{}, u.host.cfg.MaxPerTA)
+	slots := make(chan struct{}, most)
 	for {
 		conn, err := r.ln.Accept()
 		if err != nil {
@@ -238,10 +271,7 @@ func (r *relay) serve(ctx context.Context, u *ua) {
 			defer conn.Close()
 			stop := context.AfterFunc(ctx, func() { conn.Close() })
 			defer stop()
-			if err := u.host.cfg.TA(ctx, u.key.instance, u.key.app, "ta", conn); err != nil && ctx.Err() == nil {
-				u.host.cfg.Log.Warn("a connection to a TA has failed", "instance", u.key.instance, "app", u.key.app,
-					"error", strings.TrimSpace(err.Error()))
-			}
+			one(ctx, conn)
 		})
 	}
 }
