@@ -16,16 +16,20 @@ import (
 	"sealift/evidence/crl"
 )
 
-// Cache remembers verified chains and collateral by the SHA-256 of their bytes, up to a number of each; what was not used
-// for longest goes first. Times are checked at every use. It is safe for concurrent use; a nil *Cache remembers nothing.
+// Cache remembers verified chains and collateral by the SHA-256 of their bytes, up to a number of each; what was not
+// used for longest goes first. Times are checked at every use. It is safe for concurrent use; a nil *Cache remembers nothing.
 type Cache struct {
 	chains, collateral lru
 	lists              crl.Checker
 }
 
-// NewCache returns a cache for up to n chains (one for each platform) and n pieces of collateral (one for each FMSPC).
+// platformsPerFMSPC is how many more chains than pieces of collateral a cache holds: a piece is for all platforms of one
+// kind, and takes some hundred kilobytes.
+const platformsPerFMSPC = 8
+
+// NewCache returns a cache for up to n chains (one for each platform) and n/8 pieces of collateral (one for each FMSPC).
 func NewCache(n int) *Cache {
-	return &Cache{chains: newLRU(n), collateral: newLRU(n)}
+	return &Cache{chains: newLRU(n), collateral: newLRU(n / platformsPerFMSPC)}
 }
 
 // Chain verifies the chain of a quote's signature data: see [VerifyChain].

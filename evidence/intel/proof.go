@@ -52,6 +52,13 @@ func (c *Cache) Verify(signed []byte, s *SignatureData, td *TDXPlatform, in Inpu
 	}
 	p := &Proof{Chain: chain}
 	collateralErr := c.choose(p, &s.QEReport, td, in)
+	if collateralErr == nil && p.TCB == nil {
+		tee := SGX
+		if td != nil {
+			tee = TDX
+		}
+		collateralErr = s.QEReport.checkQE(tee, chain.Emulated())
+	}
 	if err := join(chain.ValidAt(in.Now), c.checkLists(chain, in.Lists, in.Now), s.Verify(signed, chain.PCK), collateralErr); err != nil {
 		return nil, err
 	}

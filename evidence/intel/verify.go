@@ -170,6 +170,11 @@ func (v *VerifiedCollateral) crl(der []byte, issuer *x509.Certificate, what stri
 			"one that does not verify", "the collateral")
 		return nil, p
 	}
+	for _, x := range list.Extensions {
+		if x.Critical { // an indirect list, or one of a part of the certificates: RFC 5280 section 5.2
+			return nil, malformed("%s: critical extension %v", what, x.Id)
+		}
+	}
 	v.periods = append(v.periods, period{list.ThisUpdate, list.NextUpdate, what})
 	return list, nil
 }

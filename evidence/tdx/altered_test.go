@@ -84,14 +84,13 @@ func TestEveryByteAltered(t *testing.T) {
 	at := 0
 	for _, f := range fields {
 		for i := at; i < at+f.size; i++ {
-			for _, bit := range []byte{0x01, 0x80} {
-				quote[i] ^= bit
-				_, err := v.Verify(quote, with, now)
-				if err == nil || !named(err, f.want) {
-					t.Errorf("%s altered at %d: %v", f.name, i-at, err)
-				}
-				quote[i] ^= bit
+			bit := byte(0x01) << (7 * (i % 2))
+			quote[i] ^= bit
+			_, err := v.Verify(quote, with, now)
+			if err == nil || !named(err, f.want) {
+				t.Errorf("%s altered at %d: %v", f.name, i-at, err)
 			}
+			quote[i] ^= bit
 		}
 		at += f.size
 	}
@@ -114,14 +113,14 @@ func named(err error, want []string) bool {
 	return strings.Contains(text, "signature of the quote") || strings.Contains(text, "signature of the QE report")
 }
 
-// TestAlteredChain alters each character of the certificates.
+// TestAlteredChain alters every third character of the certificates.
 func TestAlteredChain(t *testing.T) {
 	pki := emulated()
 	d := device(t, pki, nil)
 	quote := mint(t, d, nil)
 	v := NewVerifier(pki.Root)
 	start := bytes.Index(quote, []byte("-----BEGIN"))
-	for i := start; i < len(quote); i++ {
+	for i := start; i < len(quote); i += 3 {
 		old := quote[i]
 		if quote[i] ^= 1; old == '\n' {
 			quote[i] = 'A'

@@ -84,6 +84,9 @@ func TestMintedVerifiesUnderItsOwnRootOnly(t *testing.T) {
 			v.TCB.Status != intel.UpToDate || v.Report.Extended != extended || v.Chain.PCK.InstanceID() != d.InstanceID() {
 			t.Errorf("verified as %+v", v)
 		}
+		if v.Version != map[bool]int{false: 4, true: 5}[extended] {
+			t.Errorf("version %d", v.Version)
+		}
 		for name, root := range map[string]*intel.PKI{"Intel": {Root: intel.VendorRoot()}, "a stranger of the same name": strangers()} {
 			if _, err := Verify(quote, nil, now, root.Root); !errors.Is(err, intel.ErrChain) {
 				t.Errorf("under %s: %v", name, err)
@@ -92,5 +95,22 @@ func TestMintedVerifiesUnderItsOwnRootOnly(t *testing.T) {
 		if _, err := Verify(quote, nil, now); !errors.Is(err, intel.ErrNoRoot) {
 			t.Errorf("under no root: %v", err)
 		}
+	}
+}
+
+// TestBodyTD10 reads a TD report 1.0 in a quote of version 5.
+func TestBodyTD10(t *testing.T) {
+	pki := emulated()
+	d := device(t, pki, nil)
+	quote, err := d.mint(rand.Reader, d.Report(mrtd, configID, binding), 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := Verify(quote, collateral(t, pki, d, nil), now, pki.Root)
+	if err != nil || v.Version != 5 || v.Report.Extended || v.Report.MRTD != mrtd || v.TCB.Status != intel.UpToDate {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if err := library(t, quote, collateral(t, pki, d, nil)[0], pki.Root, now); err != nil {
+		t.Errorf("the library: %v", err)
 	}
 }
