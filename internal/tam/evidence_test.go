@@ -215,17 +215,17 @@ func TestPDWaits(t *testing.T) {
 	}
 	for _, mode := range modes {
 		for name, plant := range faults {
-			if name == "of another TA" && mode.Bundled() {
+			if name == "of another TA" && mode.Sealed(usecase.TA) {
 				continue // there is no TA to be appraised
 			}
 			w := newWorld(t, mode, tam.Honest)
 			w.session()
-			w.appraise()
+			w.appraiseAll()
 			w.update(plant)
-			w.release(w.dataPackage(mode, 3))
+			p := w.dataPackage(mode, 3)
+			w.release(p)
 			w.session()
-			sent := w.agent.manifests()
-			if slices.Contains(sent, "manifest/app/pd") || slices.Contains(sent, "manifest/app/bundle") {
+			if sent := w.agent.manifests(); slices.Contains(sent, p.ManifestID) {
 				t.Errorf("%s, appraisal %s: sent %v", mode, name, sent)
 			}
 		}
@@ -233,7 +233,7 @@ func TestPDWaits(t *testing.T) {
 		w.session()
 		w.release(w.dataPackage(mode, 3)) // and nobody has appraised
 		w.session()
-		w.appraise()
+		w.appraiseAll()
 		w.session()
 		if n := len(w.agent.manifests()); n != len(w.deployment().Packages) || w.problem() != "" {
 			t.Errorf("%s: %v sent, problem %q", mode, w.agent.manifests(), w.problem())

@@ -70,6 +70,12 @@ func newSigner(t testing.TB, alg cose.Algorithm) cose.Signer {
 // newWorld places a deployment with the packages that the mode needs at the start.
 func newWorld(t testing.TB, mode usecase.Mode, misdeed tam.Adversary) *world {
 	t.Helper()
+	return newWorldPlanned(t, mode, misdeed, usecase.TrustZone)
+}
+
+// newWorldPlanned follows the plan of other hardware, which its Agent has all the same not.
+func newWorldPlanned(t testing.TB, mode usecase.Mode, misdeed tam.Adversary, planned usecase.Hardware) *world {
+	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), clock: time.Now().Truncate(time.Millisecond), owner: newSigner(t, cose.AlgESP256)}
 	var err error
 	w.keys, err = tam.LoadKeys(filepath.Join(w.dir, "keys"))
@@ -81,7 +87,7 @@ func newWorld(t testing.TB, mode usecase.Mode, misdeed tam.Adversary) *world {
 	w.config = agentconfig.Config{Version: agentconfig.Version, Deployment: id, Hardware: "trustzone", Instance: "process",
 		TAMKeys: w.keys.Public(), TAMURI: "http://tam.invalid/" + id, Owners: []agentconfig.Owner{{Key: w.owner.Key(), App: "app"}}}.Marshal()
 	w.agent = newAgent(w, cose.AlgESP256)
-	w.place(mode)
+	w.place(mode, planned)
 	return w
 }
 
@@ -106,9 +112,9 @@ func (w *world) restart() {
 	w.open(tam.Honest)
 }
 
-func (w *world) place(mode usecase.Mode) {
+func (w *world) place(mode usecase.Mode, planned usecase.Hardware) {
 	w.t.Helper()
-	plan, err := usecase.Plan(mode, usecase.Process, usecase.TrustZone)
+	plan, err := usecase.Plan(mode, usecase.Process, planned)
 	must(w.t, err)
 	d := &store.Deployment{Wanted: map[string]*store.Package{}, Deployment: mocapi.Deployment{ID: id, Owner: "alice", App: "app", Mode: string(mode),
 		Device: "dev", OwnerKey: w.owner.Key(), State: mocapi.StatePending, Plan: plan.Steps, Config: w.config}}
@@ -124,11 +130,19 @@ func (w *world) place(mode usecase.Mode) {
 	}))
 }
 
-// program makes the package of a UA or TA in the clear.
+// program makes the package of a UA, a TA, or both, in the clear.
 func (w *world) program(role string, sequence uint64, content string) *store.Package {
 	w.t.Helper()
-	return w.pack(role, sequence, manifest.Program{App: "app", Kind: usecase.Payload(role), Sequence: sequence, Cells: []usecase.Cell{cell},
-		Digest: suit.SHA256([]byte(content)), Size: int64(len(content)), Launch: launch.Spec{}}.Build())
+	kinds := []usecase.Payload{usecase.Payload(role)}
+	if role == manifest.RoleBundle {
+		kinds = []usecase.Payload{usecase.UA, usecase.TA}
+	}
+	var programs []manifest.Program
+	for _, kind := range kinds {
+		programs = append(programs, manifest.Program{App: "app", Kind: kind, Sequence: sequence, Cells: []usecase.Cell{cell},
+			Digest: suit.SHA256([]byte(content)), Size: int64(len(content)), Launch: launch.Spec{}})
+	}
+	return w.pack(role, sequence, manifest.Programs(programs...))
 }
 
 // sealed makes a package with PD: files of PD alone, or the bundle of a mode.
@@ -144,10 +158,11 @@ func (w *world) sealed(role string, sequence uint64, to *cose.Key, items ...mani
 		items[i].Ciphertext, items[i].Size, items[i].Encryption = suit.SHA256(out.Bytes()), int64(out.Len()), info
 	}
 	s := manifest.Sealed{App: "app", Role: role, Sequence: sequence, Cells: []usecase.Cell{cell}, Items: items}
-	if ta := w.deployment().Wanted["ta"]; role == manifest.RolePD && ta != nil {
+	d := w.deployment()
+	if ta := d.Wanted[course.TARole(d)]; !usecase.Mode(d.Mode).Sealed(usecase.TA) && ta != nil {
 		digest, err := hex.DecodeString(strings.TrimPrefix(ta.ManifestDigest, "sha256:"))
 		must(w.t, err)
-		s.DependsOn = &manifest.Dependency{ID: manifest.ID("app", "ta"), Digest: suit.Digest{Alg: cose.AlgSHA256, Bytes: digest}}
+		s.DependsOn = &manifest.Dependency{ID: manifest.ID("app", ta.Role), Digest: suit.Digest{Alg: cose.AlgSHA256, Bytes: digest}}
 	}
 	b, err := s.Build()
 	must(w.t, err)
@@ -175,10 +190,13 @@ func (w *world) dataPackage(mode usecase.Mode, sequence uint64) *store.Package {
 	ta, ua := manifest.Item{Kind: usecase.TA, Name: "ta", Launch: spec}, manifest.Item{Kind: usecase.UA, Name: "ua", Launch: spec}
 	a, b := manifest.Item{Kind: usecase.PD, Name: "a.csv"}, manifest.Item{Kind: usecase.PD, Name: "b.csv"}
 	switch mode {
-	case usecase.ModeBundleTAPD:
+	case usecase.ModeBundleTAPD, usecase.ModeBundleTAPDUA:
 		return w.sealed(manifest.RoleBundle, sequence, w.agent.enc, ta, a, b)
 	case usecase.ModeBundleUATAPD:
 		return w.sealed(manifest.RoleBundle, sequence, w.agent.enc, ta, a, b, ua)
+	}
+	if mode == usecase.ModeBundleUAPD {
+		return w.sealed(manifest.RoleBundle, sequence, w.agent.enc, a, b, ua)
 	}
 	return w.sealed(manifest.RolePD, sequence, w.agent.enc, a, b)
 }
@@ -231,6 +249,14 @@ func (w *world) appraise() {
 		}
 		return nil
 	})
+}
+
+// appraiseAll appraises the Agent and, where the TA comes only then, once more with the TA.
+func (w *world) appraiseAll() {
+	w.t.Helper()
+	w.appraise()
+	w.session()
+	w.appraise()
 }
 
 func (w *world) release(p *store.Package) {

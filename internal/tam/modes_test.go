@@ -12,12 +12,13 @@ import (
 	"sealift/cose"
 	"sealift/evidence"
 	"sealift/internal/moc/mocapi"
+	"sealift/suit"
 	"sealift/suit/report"
 	"sealift/teep"
 	"sealift/usecase"
 )
 
-var modes = []usecase.Mode{usecase.ModeUATAPD, usecase.ModeTAPD, usecase.ModeBundleTAPD, usecase.ModeBundleUATAPD}
+var modes = usecase.Modes()
 
 // TestModes takes a deployment of each mode from its first contact to a complete trace, killing the M/OC between the acts.
 func TestModes(t *testing.T) {
@@ -35,8 +36,7 @@ func TestModes(t *testing.T) {
 				w.session()
 				w.restart()
 				w.checkEvidence(request, nonce)
-				w.appraise()
-				w.session()
+				w.appraiseAll()
 				w.release(w.dataPackage(mode, 3))
 				w.session()
 				d := w.deployment()
@@ -183,7 +183,7 @@ func TestLostSuccess(t *testing.T) {
 	for _, mode := range modes {
 		w := newWorld(t, mode, "")
 		w.session()
-		w.appraise()
+		w.appraiseAll()
 		w.release(w.dataPackage(mode, 3))
 		w.agent.process(w.send(w.agent.process(w.connect())))
 		w.restart()
@@ -231,5 +231,74 @@ func TestLostUA(t *testing.T) {
 	}
 	if w.steps() != "admit ua-to-ree ta-to-instance" || w.problem() != "" {
 		t.Errorf("trace %s, problem %q", w.steps(), w.problem())
+	}
+}
+
+// TestTAOnRequest: where the plan has the TA wait for its UA (SGX), it is sent in the session in which the Agent tells of the request,
+// not before, whatever else happens; the trace says that there was one.
+func TestTAOnRequest(t *testing.T) {
+	for mode, waiting := range map[usecase.Mode]string{
+		usecase.ModeUATAPD:       "admit ua-to-ree",
+		usecase.ModeBundleUATA:   "admit ua-to-ree",
+		usecase.ModeBundleTAPDUA: "admit ua-to-ree attest",
+	} {
+		t.Run(string(mode), func(t *testing.T) {
+			w := newWorldPlanned(t, mode, "", usecase.SGX)
+			hidden := mode == usecase.ModeBundleUATA // the TA came with the UA and is not started
+			w.agent.order = func(list []teep.SystemProperty) {
+				for i := range list {
+					if hidden && list[i].Component.String() == "tee/app/ta" {
+						list[i] = list[i-1]
+					}
+				}
+			}
+			w.agent.report = func(r *report.Report) {
+				r.Items = slices.DeleteFunc(r.Items, func(i report.Item) bool {
+					return hidden && i.(*report.SystemProperty).Component.String() == "tee/app/ta"
+				})
+			}
+			w.session()
+			w.restart()
+			if mode == usecase.ModeBundleTAPDUA {
+				w.appraise()
+				w.release(w.dataPackage(mode, 3))
+			}
+			for range 2 {
+				if w.session(); w.steps() != waiting || w.problem() != "" {
+					t.Fatalf("trace %s, problem %q before the request", w.steps(), w.problem())
+				}
+			}
+			sent := len(w.agent.manifests())
+			requested := true
+			w.agent.tamper = func(m teep.Message) {
+				if r, ok := m.(*teep.QueryResponse); ok && requested {
+					r.RequestedTCList = []teep.RequestedTC{{Component: suit.NewComponentID("tee", "app", "ta")}}
+				}
+				if _, ok := m.(*teep.Success); ok {
+					hidden, requested = false, false
+				}
+			}
+			if hidden { // the Agent starts it, and reports it
+				w.agent.report = nil
+			}
+			w.session()
+			if got := len(w.agent.manifests()); got != sent+1 {
+				t.Fatalf("%d Updates for one request", got-sent)
+			}
+			if mode != usecase.ModeBundleTAPDUA {
+				w.appraise()
+				w.release(w.dataPackage(mode, 3))
+				w.session()
+			}
+			d := w.deployment()
+			if d.State != mocapi.StateRunning || w.problem() != "" {
+				t.Fatalf("state %s, trace %s, problem %q", d.State, w.steps(), w.problem())
+			}
+			for i, s := range d.Trace {
+				if s.Trigger != d.Plan[i].Trigger || strings.Contains(s.Detail, "requested by the UA") != (s.Trigger == usecase.TriggerUARequest) {
+					t.Errorf("step %s: trigger %q, %s", s.Step.Step, s.Trigger, s.Detail)
+				}
+			}
+		})
 	}
 }
