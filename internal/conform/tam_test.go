@@ -159,6 +159,20 @@ func TestOurTAM(t *testing.T) {
 	}
 }
 
+// TestTAMWithoutKeys: somebody who has only the address sees everything but signatures, and is told so.
+func TestTAMWithoutKeys(t *testing.T) {
+	w := newTAM(t)
+	server := httptest.NewServer(teephttp.Handler(w.engine, teephttp.Options{Prefix: "/tam", MaxBody: 64 << 10}))
+	defer server.Close()
+	rep, err := conform.TAM(t.Context(), conform.TAMOptions{URL: server.URL + "/tam/" + deployment, Agent: newSigner(t, cose.AlgEd25519),
+		Attester: w.agent, Oversize: 128 << 10})
+	must(t, err)
+	i := slices.IndexFunc(rep.Results, func(r conform.Result) bool { return strings.Contains(r.Reason, "signatures are not checked") })
+	if rep.Failed > 0 || rep.NotApplicable != 1 || i < 0 || rep.Results[i].Status != conform.NotApplicable {
+		t.Errorf("%d failed, %d not applicable, %d", rep.Failed, rep.NotApplicable, i)
+	}
+}
+
 // deviant is a TAM with a fault planted into it.
 type deviant struct {
 	*tam.Engine
