@@ -11,9 +11,9 @@
 // Only the attestation key type 2 (ECDSA P-256) is accepted, and only certification data of type 5, the chain itself: the
 // other types name a platform whose certificate would have to be looked up.
 //
-// Without collateral a quote proves that an enclave with these measurements ran on a genuine processor, and nothing about
-// the processor's known weaknesses; [Verified.TCB] is nil then. With collateral it is the converged TCB status of platform
-// and quoting enclave. Whether a status, a debug enclave or an old ISVSVN is acceptable is not decided here.
+// Without collateral a quote proves that an enclave with these measurements ran on a genuine processor that one of Intel's
+// quoting enclaves vouches for, and nothing about known weaknesses of the two; the TCB is nil then. With collateral it is
+// their converged TCB status. Whether a status, a debug enclave or an old ISVSVN is acceptable is not decided here.
 //
 // A real enclave gets its configuration through CONFIGID, which the host sets at launch, the processor keeps and the
 // enclave cannot change: the first 32 bytes are the SHA-256 of the measured configuration, the others zero ([ConfigID]).
