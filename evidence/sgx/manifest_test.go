@@ -291,3 +291,38 @@ func claims(err error) (out []string) {
 	}
 	return out
 }
+
+// TestSwappedSamples puts parts of one real quote into the other: the signature that covers the part must tell.
+func TestSwappedSamples(t *testing.T) {
+	parse := func(name string) *Quote {
+		q, err := Parse(sample(t, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return q
+	}
+	other := parse("occlum_trustee.quote.bin")
+	for name, c := range map[string]struct {
+		change func(*Quote)
+		want   []string
+	}{
+		"chain":           {func(q *Quote) { q.Signature.Chain = other.Signature.Chain }, []string{"signature of the QE report"}},
+		"QE report":       {func(q *Quote) { q.Signature.QEReport = other.Signature.QEReport }, []string{"signature of the QE report", "REPORTDATA of the QE report"}},
+		"attestation key": {func(q *Quote) { q.Signature.AttestationKey = other.Signature.AttestationKey }, []string{"REPORTDATA of the QE report", "signature of the quote"}},
+		"signature":       {func(q *Quote) { q.Signature.Signature = other.Signature.Signature }, []string{"signature of the quote"}},
+		"report":          {func(q *Quote) { q.Report = other.Report }, []string{"signature of the quote"}},
+		"header":          {func(q *Quote) { q.Header = other.Header }, []string{"signature of the quote"}},
+		"all but the chain": {func(q *Quote) {
+			chain := q.Signature.Chain
+			*q = *parse("occlum_trustee.quote.bin")
+			q.Signature.Chain = chain
+		}, []string{"signature of the QE report"}},
+	} {
+		q := parse("phala_sgx_quote.bin")
+		c.change(q)
+		_, err := Verify(q.Marshal(), nil, now, intel.VendorRoot())
+		if got := claims(err); !slices.Equal(got, c.want) {
+			t.Errorf("%s: got %v, want %v", name, got, c.want)
+		}
+	}
+}
