@@ -96,6 +96,7 @@ func misfit(i Instance, hw Hardware) string {
 // them. Whoever makes another cell work from end to end adds it here, and nowhere else.
 var runnableCells = []Cell{
 	{Process, TrustZone}, {Process, SGX},
+	{VM, SEVSNP}, {VM, CCA}, {VM, TDX}, {VM, CSV},
 }
 
 // RunnableCells returns the cells on which this version deploys; the other valid ones can be planned only.

@@ -142,6 +142,9 @@ func (m *machine) launch(id string, source *os.File, config []byte, limits platf
 	if v == nil {
 		return fmt.Errorf("%w: an image for a %s", platform.ErrUnsupported, img.Instance)
 	}
+	if err := usecase.Valid(usecase.Instance(img.Instance), m.opts.Hardware); err != nil {
+		return fmt.Errorf("%w: %w", platform.ErrInvalid, err)
+	}
 	if err := v.check(); err != nil {
 		return err
 	}

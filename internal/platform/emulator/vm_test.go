@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"sealift/evidence"
 	imagebuild "sealift/internal/image/build"
 	"sealift/internal/platform"
 	"sealift/internal/platform/emulator"
@@ -70,7 +71,7 @@ func qemus() (pids []int) {
 // what it tries to get out, the machine killed and hanging, and launched again with all that it had.
 func TestVM(t *testing.T) {
 	path := guestImage(t, kernel(t), small)
-	w := serve(t, t.TempDir(), emulator.Options{})
+	w := serve(t, t.TempDir(), emulator.Options{Hardware: evidence.CCA})
 	launch := func(want bool) {
 		t.Helper()
 		begin := time.Now()
@@ -188,7 +189,7 @@ func checkConfined(t *testing.T, pid int) {
 // leaves anything behind.
 func TestGuestThatNeverComesUp(t *testing.T) {
 	k := kernel(t)
-	w := serve(t, t.TempDir(), emulator.Options{})
+	w := serve(t, t.TempDir(), emulator.Options{Hardware: evidence.CCA})
 	noKernel := *k
 	noKernel.Image = bytes.Repeat([]byte("no kernel at all"), 1024)
 	bad := guestImage(t, &noKernel, small)
@@ -238,7 +239,7 @@ func TestVMUpAndDown(t *testing.T) {
 		t.Skip("SEALIFT_VM_ROUNDS=20 runs it")
 	}
 	path := guestImage(t, kernel(t), small)
-	w := serve(t, t.TempDir(), emulator.Options{})
+	w := serve(t, t.TempDir(), emulator.Options{Hardware: evidence.CCA})
 	var files int
 	for round := range rounds {
 		begin := time.Now()
