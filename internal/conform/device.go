@@ -24,25 +24,23 @@ type Device struct {
 	Emulated           bool
 }
 
-// deviceCapacity is how many deployments a device of the kit may be given; used ones stay until their owner removes them.
-const deviceCapacity = 64
-
-// announcement is what a Broker with that identity says of the device.
-func (d *Device) announcement(broker string) mocapi.Announcement {
+// announcement is what a Broker with that identity says of the device, which has room for so many deployments.
+func (d *Device) announcement(broker string, capacity int) mocapi.Announcement {
 	return mocapi.Announcement{BrokerID: broker, Hardware: d.Hardware, Emulated: d.Emulated, RootFingerprint: hex.EncodeToString(d.Root[:]),
-		InstanceTypes: []string{d.Instance}, Capacity: deviceCapacity, Images: map[string]string{d.Instance: "sha256:" + hex.EncodeToString(d.AgentDigest[:])},
+		InstanceTypes: []string{d.Instance}, Capacity: capacity, Images: map[string]string{d.Instance: "sha256:" + hex.EncodeToString(d.AgentDigest[:])},
 		Instances: []mocapi.InstanceStatus{}}
 }
 
 // Await announces the device, calls announced, and waits until the M/OC places a new deployment on it. Those that are there already count
-// as used up. The device leaves when the deployment is there: nothing else shall be placed on it.
+// as used up: they stay until their owner removes them. There is room for one more, and the device leaves when that is there, so
+// that nothing else is placed on it.
 func (d *Device) Await(ctx context.Context, announced func() error) (*mocapi.WantedInstance, error) {
 	broker := hex.EncodeToString(random(16))
-	if err := d.MOC.Announce(ctx, d.Name, d.announcement(broker)); err != nil {
+	if err := d.MOC.Announce(ctx, d.Name, d.announcement(broker, 0)); err != nil {
 		return nil, fmt.Errorf("%w: announcing the device: %w", ErrPeer, err)
 	}
 	defer func() {
-		a := d.announcement(broker)
+		a := d.announcement(broker, 0)
 		a.Leaving = true
 		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
@@ -53,6 +51,10 @@ func (d *Device) Await(ctx context.Context, announced func() error) (*mocapi.Wan
 		return nil, fmt.Errorf("%w: asking for work: %w", ErrPeer, err)
 	}
 	used := work.Instances
+	room := d.announcement(broker, len(used)+1)
+	if err := d.MOC.Announce(ctx, d.Name, room); err != nil {
+		return nil, fmt.Errorf("%w: announcing the device: %w", ErrPeer, err)
+	}
 	if err := announced(); err != nil {
 		return nil, err
 	}
@@ -66,7 +68,7 @@ func (d *Device) Await(ctx context.Context, announced func() error) (*mocapi.Wan
 				return w, nil
 			}
 		}
-		if err := d.MOC.Announce(ctx, d.Name, d.announcement(broker)); err != nil { // renews the lease
+		if err := d.MOC.Announce(ctx, d.Name, room); err != nil { // renews the lease
 			return nil, fmt.Errorf("%w: announcing the device: %w", ErrPeer, err)
 		}
 	}
