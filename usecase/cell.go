@@ -96,6 +96,7 @@ func misfit(i Instance, hw Hardware) string {
 // them. Whoever makes another cell work from end to end adds it here, and nowhere else.
 var runnableCells = []Cell{
 	{Process, TrustZone}, {Process, SGX},
+	{Container, TrustZone}, {Container, SGX}, {Container, SEVSNP}, {Container, CCA}, {Container, TDX}, {Container, CSV},
 	{VM, SEVSNP}, {VM, CCA}, {VM, TDX}, {VM, CSV},
 }
 
