@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"mime"
 	"time"
 
 	"sealift/cose"
@@ -36,6 +37,9 @@ func (psaVerifier) VerifyHardware(e HardwareEvidence, in HardwareInput) (*Signed
 		return nil, f.mismatches()
 	}
 	t := msg.TokenInsecure()
+	if err := checkProfile(e.MediaType, "eat_profile", t.Profile); err != nil {
+		f.malformed("media type of the PSA token", "the token's profile as its only parameter", err)
+	}
 	s := psaSigned(t)
 	v := psaChain{s: s, in: in, f: f}
 	iaks, source := v.findIAKs(e.Collateral)
@@ -55,12 +59,30 @@ func (psaVerifier) VerifyHardware(e HardwareEvidence, in HardwareInput) (*Signed
 	return s, f.mismatches()
 }
 
+// checkProfile checks the parameters of an EAT's media type (RFC 9782 section 6): none but the profile, which is the token's.
+func checkProfile(mediaType, parameter, profile string) error {
+	_, params, err := mime.ParseMediaType(mediaType)
+	if err != nil {
+		return err
+	}
+	for name, value := range params {
+		if name != parameter || value != profile {
+			return fmt.Errorf("%s=%q, the token's profile is %q", name, value, profile)
+		}
+	}
+	return nil
+}
+
 // psaSigned takes the configuration out of the software components; what remains are measurements. Without exactly one
-// configuration there is none.
+// configuration there is none. The fields "components.TYPE" are the components themselves (psa.Component).
 func psaSigned(t *psa.Token) *Signed {
 	s := &Signed{ReportData: t.Nonce, InstanceID: t.InstanceID, ConfigField: MeasurementConfig,
 		Fields: map[string]any{"profile": t.Profile, "lifecycle": t.Lifecycle, "implementation-id": t.ImplementationID,
-			"client-id": t.ClientID, "certification-reference": t.CertReference}}
+			"client-id": t.ClientID, "certification-reference": t.CertReference, "boot-seed": t.BootSeed,
+			"verification-service": t.VerificationService}}
+	for _, c := range t.Components {
+		s.Fields["components."+c.Type] = c
+	}
 	configs := 0
 	for _, m := range psaMeasurements(t) {
 		if m.Name == MeasurementConfig {

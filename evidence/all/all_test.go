@@ -42,8 +42,7 @@ type world struct {
 	config   []byte
 	launch   []byte
 	claims   evidence.Claims
-	change   func(any)                        // what the hardware signs
-	swap     func(*evidence.HardwareEvidence) // what travels
+	change   func(any) // to what the hardware signs
 }
 
 func newWorld(t testing.TB, hw evidence.Hardware) *world {
@@ -88,16 +87,17 @@ func must(t testing.TB, err error) {
 	}
 }
 
+func (w *world) sign(b [64]byte) (evidence.HardwareEvidence, error) {
+	return w.device.Evidence(rand.Reader, emuroot.Request{Binding: b, Launch: w.launch, Config: sha256.Sum256(w.config), Now: now, Change: w.change})
+}
+
+func (w *world) collect() ([]byte, error) {
+	return evidence.Collect(w.claims, w.hw.BindingName(true), w.agentKey, w.config, w.sign)
+}
+
 func (w *world) bundle(t testing.TB) []byte {
 	t.Helper()
-	data, err := evidence.Collect(w.claims, w.hw.BindingName(true), w.agentKey, w.config, func(b [64]byte) (evidence.HardwareEvidence, error) {
-		e, err := w.device.Evidence(rand.Reader, emuroot.Request{Binding: b, Launch: w.launch, Config: sha256.Sum256(w.config), Now: now,
-			Change: w.change})
-		if w.swap != nil {
-			w.swap(&e)
-		}
-		return e, err
-	})
+	data, err := w.collect()
 	must(t, err)
 	return data
 }

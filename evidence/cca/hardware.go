@@ -37,7 +37,8 @@ func MediaTypeOf(profile string) string {
 // configuration is the first half of "RPV"; the second half must be zero.
 //
 // Fields: "profile", "lifecycle" ([Lifecycle]), "implementation-id", "instance-id", "platform-config", "REM0" to "REM3",
-// "wrapper" ([Wrapper]), and, with certificates, [evidence.FieldRevocation].
+// "wrapper" ([Wrapper]), "platform-hash-algorithm", "realm-hash-algorithm", "verification-service", for each firmware component
+// "components.TYPE" ([Component]; a policy names its parts, "components.RMM.Version"), and, with certificates, [evidence.FieldRevocation].
 type Hardware struct {
 	lists crl.Checker
 
@@ -91,7 +92,7 @@ func (h *Hardware) VerifyHardware(e evidence.HardwareEvidence, in evidence.Hardw
 	return c.signed, c.all
 }
 
-// parseEvidence unwraps and reads the token. A media type that names another profile than the token has is refused.
+// parseEvidence unwraps and reads the token. A media type with another parameter than the token's profile is refused.
 func parseEvidence(e evidence.HardwareEvidence) (*Message, error) {
 	base, params, err := mime.ParseMediaType(e.MediaType)
 	if err != nil {
@@ -109,8 +110,10 @@ func parseEvidence(e evidence.HardwareEvidence) (*Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p := params["profile"]; p != "" && p != m.token.Platform.Profile {
-		return nil, fmt.Errorf("%w: the media type names %q, the token %q", ErrProfile, p, m.token.Platform.Profile)
+	for name, value := range params {
+		if name != "profile" || value != m.token.Platform.Profile {
+			return nil, fmt.Errorf("%w: the media type says %s=%q, the token's profile is %q", ErrProfile, name, value, m.token.Platform.Profile)
+		}
 	}
 	return m, nil
 }
@@ -119,9 +122,13 @@ func signedOf(t *Token) *evidence.Signed {
 	p, r := &t.Platform, &t.Realm
 	s := &evidence.Signed{ReportData: r.Challenge, InstanceID: p.InstanceID, ConfigField: "RPV",
 		Fields: map[string]any{"profile": p.Profile, "lifecycle": p.Lifecycle, "implementation-id": p.ImplementationID,
-			"instance-id": p.InstanceID, "platform-config": p.Config, "wrapper": t.Wrapper}}
+			"instance-id": p.InstanceID, "platform-config": p.Config, "wrapper": t.Wrapper,
+			"platform-hash-algorithm": p.HashAlg, "realm-hash-algorithm": r.HashAlg, "verification-service": p.VerificationService}}
 	if zero(r.Personalization[configSize:]) {
 		s.Config = r.Personalization[:configSize]
+	}
+	for _, c := range p.Components {
+		s.Fields["components."+c.Type] = c
 	}
 	for i, rem := range r.Extensible {
 		s.Fields[fmt.Sprintf("REM%d", i)] = rem

@@ -35,8 +35,10 @@ const (
 //
 // Measurement: "MEASUREMENT". The configuration is "HOST_DATA". Fields, under AMD's names: "VERSION", "GUEST_SVN",
 // "POLICY" ([Policy]), "FAMILY_ID", "IMAGE_ID", "VMPL", "CURRENT_TCB", "REPORTED_TCB", "COMMITTED_TCB" and "LAUNCH_TCB"
-// ([TCB]), "PLATFORM_INFO" (a number), "SIGNING_KEY" ([Signer]), "ID_KEY_DIGEST", "AUTHOR_KEY_DIGEST", "REPORT_ID",
-// "CHIP_ID", and what the certificate says: "product" ([Product]), "csp". "revocation" tells whether AMD's revocation
+// ([TCB]), "PLATFORM_INFO" (a number), "AUTHOR_KEY_EN", "MASK_CHIP_KEY", "SIGNING_KEY" ([Signer]), "ID_KEY_DIGEST",
+// "AUTHOR_KEY_DIGEST", "REPORT_ID", "REPORT_ID_MA", "CHIP_ID", "CPUID" (family, model and stepping), "CURRENT_VERSION" and
+// "COMMITTED_VERSION" ([Version]), "LAUNCH_MIT_VECTOR", "CURRENT_MIT_VECTOR" (version 5), and what the certificate says:
+// "product" ([Product]), "csp". "revocation" tells whether AMD's revocation
 // list was at hand: "checked", or "unchecked" and why.
 type Hardware struct {
 	lists crl.Checker
@@ -115,7 +117,12 @@ func signedOf(r *Report) *evidence.Signed {
 		Measurements: []evidence.Measurement{{Name: "MEASUREMENT", Value: r.Measurement[:], Source: "MEASUREMENT of the SNP report"}},
 		Fields: map[string]any{"VERSION": r.Version, "GUEST_SVN": r.GuestSVN, "POLICY": r.Policy, "FAMILY_ID": r.FamilyID[:],
 			"IMAGE_ID": r.ImageID[:], "VMPL": r.VMPL, "PLATFORM_INFO": r.PlatformInfo, "SIGNING_KEY": r.Signer,
-			"ID_KEY_DIGEST": r.IDKeyDigest[:], "AUTHOR_KEY_DIGEST": r.AuthorKeyDigest[:], "REPORT_ID": r.ReportID[:], "CHIP_ID": r.ChipID[:]}}
+			"ID_KEY_DIGEST": r.IDKeyDigest[:], "AUTHOR_KEY_DIGEST": r.AuthorKeyDigest[:], "REPORT_ID": r.ReportID[:], "CHIP_ID": r.ChipID[:],
+			"REPORT_ID_MA": r.ReportIDMA[:], "AUTHOR_KEY_EN": r.AuthorKeyEn, "MASK_CHIP_KEY": r.MaskChipKey,
+			"CPUID": []byte{r.Family, r.Model, r.Stepping}, "CURRENT_VERSION": r.Current, "COMMITTED_VERSION": r.Committed}}
+	if r.Version >= versionWithMits {
+		s.Fields["LAUNCH_MIT_VECTOR"], s.Fields["CURRENT_MIT_VECTOR"] = r.LaunchMits, r.CurrentMits
+	}
 	if r.ChipID != [64]byte{} {
 		id := InstanceID(r.ChipID)
 		s.InstanceID = id[:]
@@ -284,7 +291,12 @@ func (c *check) found(k *chain) {
 	}
 	for name, raw := range map[string]RawTCB{"CURRENT_TCB": r.CurrentTCB, "REPORTED_TCB": r.ReportedTCB, "COMMITTED_TCB": r.CommittedTCB,
 		"LAUNCH_TCB": r.LaunchTCB} {
-		s.Fields[name], _ = raw.decode(k.product)
+		level, reserved := raw.decode(k.product)
+		s.Fields[name] = level
+		if reserved && name != "REPORTED_TCB" { // that one was compared with the certificate
+			c.add(evidence.Mismatch{Code: evidence.CodeMalformed, Claim: name, Expected: "zeros where " + string(k.product) + " has no part",
+				Got: hex.EncodeToString(raw[:]), Source: "AMD publication 56860 section 2.2"})
+		}
 	}
 	s.Fields["product"], s.Fields["csp"] = k.product, k.csp
 	s.Until, s.UntilWhat = k.notAfter, "the certificate chain of the "+k.signer.String()

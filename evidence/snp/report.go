@@ -24,6 +24,9 @@ const (
 // Version is a firmware version.
 type Version struct{ Major, Minor, Build uint8 }
 
+// String gives the version with dots, as it can be compared.
+func (v Version) String() string { return fmt.Sprintf("%d.%d.%d", v.Major, v.Minor, v.Build) }
+
 // Report is the content of an attestation report.
 type Report struct {
 	Version         uint32

@@ -32,9 +32,9 @@ var ErrMalformed = errors.New("tsm: malformed report")
 
 // Report is a report of the kernel.
 type Report struct {
-	AuxBlob  []byte  `cbor:"auxblob,omitempty"` // SNP: certificate table; else empty
-	OutBlob  []byte  `cbor:"outblob"`           // what the hardware signed
-	Provider string  `cbor:"provider"`
+	AuxBlob  []byte `cbor:"auxblob,omitempty"` // SNP: certificate table; else empty
+	OutBlob  []byte `cbor:"outblob"`           // what the hardware signed
+	Provider string `cbor:"provider"`
 }
 
 // Marshal returns the report in deterministic CBOR.
