@@ -24,6 +24,7 @@ import (
 type brokerFlags struct {
 	device, moc, ca, token, state, emulator, agent, relay, publish, ready string
 	images                                                                []string
+	labels                                                                map[string]string
 }
 
 func newBrokerCmd(a *app) *cobra.Command {
@@ -45,6 +46,7 @@ One Broker serves one device: a second one is refused.`,
 	flags.StringVar(&f.emulator, "emulator", "", "Unix socket of the emulated TEE platform")
 	flags.StringVar(&f.agent, "agent", "", "image of the TEEP Agent in a process (default, unless --image is given: sealift-agent beside this program)")
 	flags.StringArrayVar(&f.images, "image", nil, "image of the TEEP Agent in another instance type, made by sealift image build; repeat for more")
+	flags.StringToStringVar(&f.labels, "label", nil, "word about the device by which requests choose, as in region=eu; repeat for more")
 	flags.StringVar(&f.relay, "relay", "127.0.0.1:0", "address of the relay to TAs")
 	flags.StringVar(&f.publish, "publish", "127.0.0.1", "address on which UAs publish their ports")
 	flags.StringVar(&f.ready, "ready-file", "", "write a file when the device has been announced")
@@ -80,7 +82,7 @@ func (a *app) runBroker(ctx context.Context, f brokerFlags) error {
 	b, err := broker.New(broker.Config{
 		Device: f.device, Roots: roots,
 		MOC:    &mocapi.Client{BaseURL: f.moc, Token: strings.TrimSpace(string(token)), HTTP: broker.HTTPClient(roots)},
-		Driver: emulator.Dial(f.emulator), Images: f.images, StateDir: f.state, Relay: f.relay, PublishOn: f.publish, Log: log,
+		Driver: emulator.Dial(f.emulator), Images: f.images, Labels: f.labels, StateDir: f.state, Relay: f.relay, PublishOn: f.publish, Log: log,
 		Ready: func(r broker.Ready) {
 			log.Info("the device is announced", "device", f.device, "relay", r.Relay, "hardware", r.Info.Hardware, "emulated", r.Info.Emulated)
 			if err := writeReady(f.ready, "relay "+r.Relay+"\n"); err != nil {

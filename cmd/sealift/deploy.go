@@ -43,6 +43,8 @@ Each step is printed to stderr as it happens.`,
 	cmd.Flags().BoolVar(&r.Wait, "wait", false, "verify and release as well, and wait until the application runs")
 	cmd.Flags().StringVar(&r.Policy, "policy", "", "the owner's policy for --wait (default: default)")
 	cmd.Flags().StringVar(&r.Device, "device", "", "only on this device")
+	cmd.Flags().StringToStringVar(&r.Labels, "where", nil, "only on a device with this label, as in region=eu; repeat for more")
+	cmd.Flags().StringVar(&r.Place, "place", mocapi.PlaceSpread, "which device that fits: spread (fewest of this application) or pack (fullest)")
 	cmd.Flags().DurationVar(&r.Timeout, "timeout", defaultDeployTime, "give up after this time")
 	return cmd
 }

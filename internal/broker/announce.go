@@ -83,7 +83,7 @@ func (b *Broker) announcement() mocapi.Announcement {
 	types, images := b.offered()
 	a := mocapi.Announcement{
 		BrokerID: b.id, Hardware: string(b.info.Hardware), Emulated: b.info.Emulated,
-		RootFingerprint: hex.EncodeToString(b.info.RootFingerprint[:]), InstanceTypes: types, Images: images,
+		RootFingerprint: hex.EncodeToString(b.info.RootFingerprint[:]), InstanceTypes: types, Images: images, Labels: b.cfg.Labels,
 		Capacity: b.info.Capacity, RelayAddr: b.relay.Addr().String(), Generation: b.applied,
 		Instances: []mocapi.InstanceStatus{},
 	}

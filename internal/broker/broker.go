@@ -38,10 +38,11 @@ import (
 
 // Config is what a Broker needs. Device, MOC, Driver, Images, StateDir and Log are required.
 type Config struct {
-	Device    string          // name of the device: that of the token in MOC
-	MOC       *mocapi.Client  // the operator's M/OC
-	Driver    platform.Driver // the TEE platform of the device
-	Images    []string        // paths of Agent images (package image), one for each instance type that the device offers
+	Device    string            // name of the device: that of the token in MOC
+	MOC       *mocapi.Client    // the operator's M/OC
+	Driver    platform.Driver   // the TEE platform of the device
+	Images    []string          // paths of Agent images (package image), one for each instance type that the device offers
+	Labels    map[string]string // the operator's words about the device, for placement
 	StateDir  string
 	Relay     string         // address of the relay listener; empty means 127.0.0.1 and any port
 	PublishOn string         // address on which UAs publish their ports; empty means 127.0.0.1

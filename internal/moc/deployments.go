@@ -69,7 +69,15 @@ func (s *Server) insert(tx *store.Tx, d *store.Deployment, w *wish) error {
 	if err != nil {
 		return err
 	}
-	at, err := w.choose(devices, tx.Used, s.cfg.Now())
+	loadOf := func(device string) (load, error) {
+		used, err := tx.Used(device)
+		if err != nil {
+			return load{}, err
+		}
+		same, err := tx.UsedBy(device, d.Owner, d.App)
+		return load{used, same}, err
+	}
+	at, err := w.choose(devices, loadOf, s.cfg.Now())
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func (s *Server) listDevices(c *call) (any, error) {
 		}
 		a := d.Last
 		out = append(out, mocapi.Device{ID: d.ID, Hardware: a.Hardware, Emulated: a.Emulated, RootFingerprint: a.RootFingerprint,
-			InstanceTypes: a.InstanceTypes, Capacity: a.Capacity, Used: used, RelayAddr: a.RelayAddr, Images: a.Images,
+			InstanceTypes: a.InstanceTypes, Capacity: a.Capacity, Used: used, RelayAddr: a.RelayAddr, Images: a.Images, Labels: a.Labels,
 			Live: d.Live(s.cfg.Now()), LastSeen: d.Seen, Generation: d.Generation, Applied: a.Generation})
 	}
 	return out, nil
@@ -117,6 +117,9 @@ func checkAnnouncement(a *mocapi.Announcement) error {
 		if len(digest) > maxShort {
 			return bad("the digest of an image has more than %d bytes", maxShort)
 		}
+	}
+	if err := checkLabels(a.Labels); err != nil {
+		return bad("the announcement: %w", err)
 	}
 	for _, text := range []string{a.BrokerID, a.RelayAddr} {
 		if len(text) > maxShort {

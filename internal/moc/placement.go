@@ -4,6 +4,8 @@ package moc
 
 import (
 	"fmt"
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +22,8 @@ type wish struct {
 	hardware  []usecase.Hardware // acceptable, the preferred first
 	instances []usecase.Instance // likewise
 	device    string             // "" for any
+	labels    map[string]string  // that the device must have
+	pack      bool               // mocapi.PlacePack
 }
 
 // place is where a deployment goes.
@@ -35,7 +39,13 @@ func parseWish(r *mocapi.DeploymentRequest) (*wish, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.BadRequest, err)
 	}
-	w := &wish{mode: mode, device: r.Device}
+	w := &wish{mode: mode, device: r.Device, labels: r.Labels, pack: r.Place == mocapi.PlacePack}
+	if err := checkLabels(r.Labels); err != nil {
+		return nil, fault.Wrap(fault.BadRequest, err)
+	}
+	if r.Place != "" && r.Place != mocapi.PlaceSpread && r.Place != mocapi.PlacePack {
+		return nil, fault.New(fault.BadRequest, "place is %q, not %s or %s", r.Place, mocapi.PlaceSpread, mocapi.PlacePack)
+	}
 	for _, name := range r.Hardware {
 		h, err := usecase.ParseHardware(name)
 		if err != nil {
@@ -91,33 +101,51 @@ func (w *wish) cells() []usecase.Cell {
 	return out
 }
 
-// choose picks a device: the owner's preferred cell that any device can serve, on the device with the most room. If there
-// is none, the fault says for each device which constraint excludes it.
-func (w *wish) choose(devices []*store.Device, used func(device string) (int, error), now time.Time) (*place, error) {
+// load is what a device carries already.
+type load struct {
+	used int // instances
+	same int // of them of the same application
+}
+
+// better reports whether a device with load x and room left suits the wish better than one with load y.
+func (w *wish) better(x load, xRoom int, y load, yRoom int) bool {
+	switch {
+	case w.pack:
+		return xRoom < yRoom
+	case x.same != y.same:
+		return x.same < y.same
+	}
+	return xRoom > yRoom
+}
+
+// choose picks a device: the owner's preferred cell that any device can serve, on the device that suits the wish best. If
+// there is none, the fault says for each device which constraint excludes it.
+func (w *wish) choose(devices []*store.Device, loadOf func(device string) (load, error), now time.Time) (*place, error) {
 	excluded := []mocapi.Exclusion{}
 	type candidate struct {
 		dev   *store.Device
 		cells []usecase.Cell
+		load  load
 		room  int
 	}
 	var fit []candidate
 	for _, d := range devices {
-		n, err := used(d.ID)
+		l, err := loadOf(d.ID)
 		if err != nil {
 			return nil, err
 		}
-		cells, x := w.serves(d, n, now)
+		cells, x := w.serves(d, l.used, now)
 		if x != nil {
 			excluded = append(excluded, *x)
 			continue
 		}
-		fit = append(fit, candidate{d, cells, d.Last.Capacity - n})
+		fit = append(fit, candidate{d, cells, l, d.Last.Capacity - l.used})
 	}
 	for _, cell := range w.cells() {
 		var best *candidate
 		for i := range fit {
 			c := &fit[i]
-			if slices.Contains(c.cells, cell) && (best == nil || c.room > best.room) {
+			if slices.Contains(c.cells, cell) && (best == nil || w.better(c.load, c.room, best.load, best.room)) {
 				best = c
 			}
 		}
@@ -142,6 +170,13 @@ func (w *wish) serves(d *store.Device, used int, now time.Time) ([]usecase.Cell,
 	case !slices.Contains(w.hardware, usecase.Hardware(a.Hardware)):
 		return no("hardware", "it has %s, the request accepts %s", a.Hardware, join(w.hardware))
 	}
+	for _, name := range slices.Sorted(maps.Keys(w.labels)) {
+		if got, has := a.Labels[name]; !has {
+			return no("label", "it has no label %s, the request wants %s", name, w.labels[name])
+		} else if got != w.labels[name] {
+			return no("label", "its %s is %s, the request wants %s", name, got, w.labels[name])
+		}
+	}
 	var cells []usecase.Cell
 	for _, i := range w.instances {
 		cell := usecase.Cell{Instance: i, Hardware: usecase.Hardware(a.Hardware)}
@@ -156,6 +191,23 @@ func (w *wish) serves(d *store.Device, used int, now time.Time) ([]usecase.Cell,
 		return no("capacity", "%d of %d instances are taken", used, a.Capacity)
 	}
 	return cells, nil
+}
+
+// labelPattern is the form of a label's name and value: short, and safe to print.
+var labelPattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$`)
+
+func checkLabels(labels map[string]string) error {
+	if len(labels) > mocapi.MaxLabels {
+		return fmt.Errorf("more than %d labels", mocapi.MaxLabels)
+	}
+	for name, value := range labels {
+		for _, text := range []string{name, value} {
+			if len(text) > mocapi.MaxLabelBytes || !labelPattern.MatchString(text) {
+				return fmt.Errorf("label %q = %q: want 1 to %d letters, digits, '.', '_', '/' and '-'", name, value, mocapi.MaxLabelBytes)
+			}
+		}
+	}
+	return nil
 }
 
 func noDevice(excluded []mocapi.Exclusion) error {

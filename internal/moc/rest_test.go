@@ -181,7 +181,6 @@ func TestBadPackages(t *testing.T) {
 		"unknown mode":      {with(func(r *mocapi.DeploymentRequest) { r.Mode = "pd" }), fault.BadRequest},
 		"unknown hardware":  {with(func(r *mocapi.DeploymentRequest) { r.Hardware = []string{"abacus"} }), fault.BadRequest},
 		"no such cell":      {with(func(r *mocapi.DeploymentRequest) { r.Hardware, r.Instances = []string{"sgx"}, []string{"vm"} }), fault.InvalidCell},
-		"cell not runnable": {with(func(r *mocapi.DeploymentRequest) { r.Hardware, r.Instances = []string{"tdx"}, []string{"container"} }), fault.NotRunnable},
 		"another device":    {with(func(r *mocapi.DeploymentRequest) { r.Device = "d2" }), fault.NoDevice},
 	} {
 		_, err := w.owner.CreateDeployment(w.ctx, c.request)

@@ -17,10 +17,12 @@ import (
 
 // DeployRequest says what to deploy.
 type DeployRequest struct {
-	Package string // the package file
-	Device  string // only on this device; empty: the M/OC chooses
-	Wait    bool   // go on until the application runs: await, verify, release
-	Policy  string // the owner's policy for Wait; empty: home.DefaultPolicy
+	Package string            // the package file
+	Device  string            // only on this device; empty: the M/OC chooses
+	Labels  map[string]string // that the device must have
+	Place   string            // mocapi.PlaceSpread (default) or PlacePack
+	Wait    bool              // go on until the application runs: await, verify, release
+	Policy  string            // the owner's policy for Wait; empty: home.DefaultPolicy
 	Timeout time.Duration
 }
 
@@ -48,7 +50,7 @@ func (o *Owner) Deploy(ctx context.Context, r DeployRequest) (*mocapi.Deployment
 		ctx, cancel = context.WithTimeout(ctx, r.Timeout)
 		defer cancel()
 	}
-	dep, err := o.create(ctx, s, file, r.Device)
+	dep, err := o.create(ctx, s, file, r)
 	if err != nil {
 		return nil, err
 	}
@@ -59,13 +61,13 @@ func (o *Owner) Deploy(ctx context.Context, r DeployRequest) (*mocapi.Deployment
 }
 
 // create pushes, posts the request and stores the deployment.
-func (o *Owner) create(ctx context.Context, s *session, file *archive.File, device string) (*mocapi.Deployment, error) {
+func (o *Owner) create(ctx context.Context, s *session, file *archive.File, r DeployRequest) (*mocapi.Deployment, error) {
 	d := &file.Description
 	me, err := persist(ctx, o, func() (mocapi.Identity, error) { return s.api.WhoAmI(ctx) })
 	if err != nil {
 		return nil, err
 	}
-	request := mocapi.DeploymentRequest{App: d.Name, Mode: string(d.Mode), Device: device, OwnerKey: d.Owner, Packages: []mocapi.PackageRef{}}
+	request := mocapi.DeploymentRequest{App: d.Name, Mode: string(d.Mode), Device: r.Device, Labels: r.Labels, Place: r.Place, OwnerKey: d.Owner, Packages: []mocapi.PackageRef{}}
 	for _, h := range d.Hardware {
 		request.Hardware = append(request.Hardware, string(h))
 	}

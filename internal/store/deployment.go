@@ -120,8 +120,8 @@ func (tx *Tx) InsertDeployment(d *Deployment) error {
 	if d.stored, err = d.encode(); err != nil {
 		return err
 	}
-	_, err = tx.exec("INSERT INTO deployments (id, owner, device, state, version, retry_at, updated, fixed, doc) VALUES (?, ?, ?, ?, 1, NULL, ?, ?, ?)",
-		d.ID, d.Owner, d.Device, string(d.State), d.Updated.UnixMilli(), rest, d.stored)
+	_, err = tx.exec("INSERT INTO deployments (id, owner, app, device, state, version, retry_at, updated, fixed, doc) VALUES (?, ?, ?, ?, ?, 1, NULL, ?, ?, ?)",
+		d.ID, d.Owner, d.App, d.Device, string(d.State), d.Updated.UnixMilli(), rest, d.stored)
 	if err != nil {
 		return err
 	}

@@ -65,6 +65,12 @@ func (tx *Tx) Used(device string) (n int, err error) {
 	return n, err
 }
 
+// UsedBy counts those of them that are an owner's deployments of one application.
+func (tx *Tx) UsedBy(device, owner, app string) (n int, err error) {
+	err = tx.row(usedQuery+" AND owner = ? AND app = ?", []any{device, owner, app}, &n)
+	return n, err
+}
+
 const usedQuery = "SELECT count(*) FROM deployments WHERE device = ? AND state <> 'removed'"
 
 // Device returns a device.

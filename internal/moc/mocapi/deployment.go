@@ -25,16 +25,26 @@ type PackageRef struct {
 	Digest     string `json:"digest"`     // "sha256:<hex>" of the OCI manifest
 }
 
+// Which of several devices that fit gets a deployment.
+const (
+	PlaceSpread = "spread" // that with the fewest deployments of this application, and of those the one with the most room
+	PlacePack   = "pack"   // that with the least room left
+)
+
 // DeploymentRequest asks for a confidential resource. Packages holds those that the mode installs before PD is released
 // (UA and TA where they are packages of their own); packages with PD come with the release.
 type DeploymentRequest struct {
-	App       string       `json:"app"`
-	Mode      string       `json:"mode"`      // as in package usecase
-	Hardware  []string     `json:"hardware"`  // acceptable ones, the preferred first; empty: any
-	Instances []string     `json:"instances"` // acceptable instance types, the preferred first; empty: any
-	Device    string       `json:"device,omitempty"`
-	Packages  []PackageRef `json:"packages"`
-	OwnerKey  *cose.Key    `json:"owner_key"` // goes into the measured configuration; signs every package
+	App       string   `json:"app"`
+	Mode      string   `json:"mode"`      // as in package usecase
+	Hardware  []string `json:"hardware"`  // acceptable ones, the preferred first; empty: any
+	Instances []string `json:"instances"` // acceptable instance types, the preferred first; empty: any
+	Device    string   `json:"device,omitempty"`
+	// Labels are those that a device must have, with these values.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Place says which of the devices that fit: PlaceSpread (default) or PlacePack.
+	Place    string       `json:"place,omitempty"`
+	Packages []PackageRef `json:"packages"`
+	OwnerKey *cose.Key    `json:"owner_key"` // goes into the measured configuration; signs every package
 }
 
 // State is where a deployment stands.

@@ -16,6 +16,8 @@ type Announcement struct {
 	RelayAddr       string   `json:"relay_addr"`       // host:port of the Broker's relay listener
 	// Images has the Agent image that the Broker launches for each instance type: "sha256:<hex>" of the file.
 	Images map[string]string `json:"images"`
+	// Labels are the operator's words about the device, by which requests choose: "region", "zone" ...
+	Labels map[string]string `json:"labels,omitempty"`
 	// Generation is the newest Work.Generation whose instance list the Broker has applied completely (launched and
 	// destroyed). A removed deployment reaches the state removed only when an Announcement with a Generation at or
 	// after the drop does not list it.
@@ -23,6 +25,12 @@ type Announcement struct {
 	Leaving    bool             `json:"leaving,omitempty"` // the Broker stops: give up the lease now
 	Instances  []InstanceStatus `json:"instances"`         // every TEE instance that exists on the device
 }
+
+// Bounds on labels.
+const (
+	MaxLabels     = 32
+	MaxLabelBytes = 63 // of a name, and of a value
+)
 
 // LeaseTime is how long an announcement or a poll keeps a device for its Broker.
 const LeaseTime = 30 * time.Second
@@ -72,7 +80,8 @@ type Device struct {
 	Used            int               `json:"used"` // instances that are placed on it
 	RelayAddr       string            `json:"relay_addr"`
 	Images          map[string]string `json:"images"` // by instance type, "sha256:<hex>" of the Agent image's file
-	Live            bool              `json:"live"`   // its Broker's lease has not run out
+	Labels          map[string]string `json:"labels"`
+	Live            bool              `json:"live"` // its Broker's lease has not run out
 	LastSeen        time.Time         `json:"last_seen"`
 	Generation      uint64            `json:"generation"` // of the Work it should have
 	Applied         uint64            `json:"applied"`    // of the Work it says it has
@@ -82,6 +91,6 @@ type Device struct {
 // details.
 type Exclusion struct {
 	Device     string `json:"device"`
-	Constraint string `json:"constraint"` // "device", "live", "hardware", "instance", "capacity"
+	Constraint string `json:"constraint"` // "device", "live", "hardware", "label", "instance", "capacity"
 	Reason     string `json:"reason"`
 }
