@@ -84,6 +84,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newEmulatorCmd(a),
 		newImageCmd(a),
 		newBenchCmd(a),
+		newExplainCmd(a),
 		newDoctorCmd(a),
 		newVersionCmd(a),
 	)
