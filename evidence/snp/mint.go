@@ -17,6 +17,7 @@ import (
 	"io"
 	"math/big"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -90,8 +91,12 @@ func name(cn string) pkix.Name {
 }
 
 func caTemplate(cn, kind string, p Product, serial int64, now time.Time) *x509.Certificate {
+	usage := x509.KeyUsageCertSign
+	if strings.HasPrefix(cn, "ARK-") {
+		usage |= x509.KeyUsageCRLSign
+	}
 	return &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: name(cn), NotBefore: now.Add(-backdate),
-		NotAfter: now.Add(rootValidity), SignatureAlgorithm: x509.SHA384WithRSAPSS, KeyUsage: x509.KeyUsageCertSign,
+		NotAfter: now.Add(rootValidity), SignatureAlgorithm: x509.SHA384WithRSAPSS, KeyUsage: usage,
 		BasicConstraintsValid: true, IsCA: true,
 		CRLDistributionPoints: []string{"https://kdsintf.amd.com/" + kind + "/v1/" + string(p) + "/crl"}}
 }
