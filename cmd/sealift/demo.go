@@ -19,7 +19,7 @@ import (
 )
 
 func newDemoCmd(a *app) *cobra.Command {
-	var mode, planted string
+	var mode, planted, hardware, instance string
 	var keep bool
 	var names []string
 	for _, f := range demo.Faults() {
@@ -34,17 +34,27 @@ The device's secure hardware is EMULATED. With --break, something is wrong on pu
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			m, err := usecase.ParseMode(mode)
+			var hw usecase.Hardware
+			var i usecase.Instance
 			if err == nil {
-				err = usecase.Runnable(m, usecase.Process, usecase.TrustZone)
+				hw, err = usecase.ParseHardware(hardware)
+			}
+			if err == nil {
+				i, err = usecase.ParseInstance(instance)
+			}
+			if err == nil {
+				err = usecase.Runnable(m, i, hw)
 			}
 			if err != nil {
 				return &exitError{code: exitUsage, err: err}
 			}
-			return a.demo(cmd.Context(), demo.Options{Mode: m, Fault: planted, Keep: keep})
+			return a.demo(cmd.Context(), demo.Options{Mode: m, Hardware: hw, Instance: i, Fault: planted, Keep: keep})
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&mode, "mode", string(usecase.ModeUATAPD), "package mode: ua,ta,pd  ta,pd  ta+pd  ua+ta+pd")
+	flags.StringVar(&hardware, "hardware", string(usecase.TrustZone), "hardware of the device: trustzone|sgx|sev-snp|cca|tdx|csv")
+	flags.StringVar(&instance, "instance", string(usecase.Process), "TEE instance: process|container|vm")
 	flags.StringVar(&planted, "break", "", "plant a fault: "+strings.Join(names, ", "))
 	flags.BoolVar(&keep, "keep", false, "leave the folder with all state and logs")
 	return cmd

@@ -25,6 +25,8 @@ import (
 
 	"sealift/appraisal"
 	"sealift/cose"
+	"sealift/evidence"
+	"sealift/evidence/all"
 	"sealift/examples/stats"
 	"sealift/internal/dev"
 	"sealift/internal/fault"
@@ -38,10 +40,16 @@ import (
 
 // Options say what to show.
 type Options struct {
-	Mode  usecase.Mode
-	Fault string // one of Faults, or empty
-	Keep  bool   // leave the state folder behind
-	Out   io.Writer
+	Mode     usecase.Mode
+	Hardware usecase.Hardware // of the device; empty means trustzone
+	Instance usecase.Instance // empty means process
+	Fault    string           // one of Faults, or empty
+	Keep     bool             // leave the state folder behind
+	Out      io.Writer
+}
+
+func (o *Options) cell() usecase.Cell {
+	return usecase.Cell{Instance: o.Instance, Hardware: o.Hardware}
 }
 
 // Run shows the example and stops everything it started. The Report is complete as far as the run got; its Exit is that of
@@ -52,9 +60,15 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Hardware == "" {
+		o.Hardware = usecase.TrustZone
+	}
+	if o.Instance == "" {
+		o.Instance = usecase.Process
+	}
 	r := &run{
 		opt: o, fault: f, begun: begun,
-		report: &Report{Mode: string(o.Mode), Hardware: string(usecase.TrustZone), Instance: string(usecase.Process), Emulated: true,
+		report: &Report{Mode: string(o.Mode), Hardware: string(o.Hardware), Instance: string(o.Instance), Emulated: true,
 			Fault: o.Fault, Question: stats.Question, Plan: []usecase.Step{}, Trace: []mocapi.TraceStep{}, Appraisals: []Appraisal{}},
 	}
 	err = r.all(ctx)
@@ -71,9 +85,10 @@ type run struct {
 	dir    string
 	report *Report
 
-	stack *dev.Stack
-	owner *owner.Owner
-	id    string // of the deployment
+	stack  *dev.Stack
+	images []string // Agent images beside the process's
+	owner  *owner.Owner
+	id     string // of the deployment
 }
 
 // say prints one line: when, who, what.
@@ -134,14 +149,18 @@ func (r *run) startStack(ctx context.Context) error {
 	if err != nil {
 		return fault.Wrap(fault.Internal, err).WithHint("make build writes both programs to bin/")
 	}
-	cfg := dev.Config{Dir: filepath.Join(r.dir, "operator"), Agent: agent, Restart: supervise.OnFailure}
+	cfg := dev.Config{Dir: filepath.Join(r.dir, "operator"), Agent: agent, Restart: supervise.OnFailure,
+		Hardware: []evidence.Hardware{r.opt.Hardware}}
 	if r.fault != nil {
 		if cfg.Agent, cfg.MOCArgs, err = r.fault.plant(r.dir, agent); err != nil {
 			return err
 		}
 		r.say("demo", "planted fault %s: %s", r.fault.Name, r.fault.What)
 	}
-	r.say("demo", "starting an M/OC and a device with EMULATED trustzone hardware")
+	r.say("demo", "starting an M/OC and a device with EMULATED %s hardware", r.opt.Hardware)
+	if r.images, err = dev.FindImages(); err != nil {
+		return err
+	}
 	if r.stack, err = dev.Start(ctx, cfg); err != nil {
 		return err
 	}
@@ -152,14 +171,14 @@ func (r *run) startStack(ctx context.Context) error {
 	r.say("moc", "serves at %s; running: %s", r.stack.URL, strings.Join(names, ", "))
 	h, err := home.Open(filepath.Join(r.dir, "owner"))
 	if err == nil {
-		_, err = r.stack.Equip(ctx, h, agent)
+		_, err = r.stack.Equip(ctx, h, append([]string{agent}, r.images...)...)
 	}
 	if err != nil {
 		r.stack.Stop()
 		return err
 	}
 	r.owner = owner.New(h)
-	r.owner.Events = r.tell
+	r.owner.Events, r.owner.Verifiers = r.tell, all.New()
 	return nil
 }
 
@@ -225,7 +244,7 @@ func (r *run) deploy(ctx context.Context, name string, mode usecase.Mode, progra
 		return nil, err
 	}
 	path := filepath.Join(r.dir, name+".yaml")
-	text := description(mode, ta, filepath.Join(programs, stats.UAProgram), records)
+	text := description(mode, r.opt.cell(), ta, filepath.Join(programs, stats.UAProgram), records)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
@@ -288,9 +307,9 @@ func (r *run) awaitFailure(ctx context.Context) error {
 }
 
 // description is the package file of the example in a mode.
-func description(mode usecase.Mode, ta, ua, records string) string {
+func description(mode usecase.Mode, cell usecase.Cell, ta, ua, records string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "name: %s\nmode: %s\nhardware: [trustzone]\ninstances: [process]\n", stats.App, mode)
+	fmt.Fprintf(&b, "name: %s\nmode: %s\nhardware: [%s]\ninstances: [%s]\n", stats.App, mode, cell.Hardware, cell.Instance)
 	fmt.Fprintf(&b, "ta:\n  binary: %q\n  serve: socket\n", ta)
 	if mode.Has(usecase.UA) {
 		fmt.Fprintf(&b, "ua:\n  binary: %q\n  args: [--listen, \"${HOST}:${PORT}\"]\n  ports: [questions]\n", ua)

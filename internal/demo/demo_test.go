@@ -68,7 +68,7 @@ func TestJudge(t *testing.T) {
 
 func TestDescriptionsAreGood(t *testing.T) {
 	for _, mode := range usecase.Modes() {
-		f, err := packfile.Parse([]byte(description(mode, "/programs/ta", "/programs/ua", "/data/staff.csv")), "stats.yaml")
+		f, err := packfile.Parse([]byte(description(mode, usecase.Cell{Instance: usecase.Process, Hardware: usecase.SGX}, "/programs/ta", "/programs/ua", "/data/staff.csv")), "stats.yaml")
 		if err != nil {
 			t.Errorf("%s: %v", mode, err)
 			continue
