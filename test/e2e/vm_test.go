@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e && linux
+
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"sealift/internal/sharedtest"
+)
+
+// vmImage builds the image of a virtual machine into a folder, with what scripts/setup.sh has fetched.
+func vmImage(t *testing.T, u *user, dir string, args ...string) {
+	t.Helper()
+	kernel, err := filepath.Abs(filepath.Join("..", "..", ".cache", "kernel"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(kernel, "package")); err != nil {
+		sharedtest.Missing(t, "scripts/setup.sh was not run: %v", err)
+	}
+	u.must("", append([]string{"image", "build", "--instance", "vm", "-o", dir, "--kernel", kernel}, args...)...)
+}
+
+// vmPackage writes the example's package for a virtual machine on the hardware.
+func vmPackage(t *testing.T, u *user, mode, hardware string) {
+	t.Helper()
+	file := statsPackage(t, u, mode)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.Replace(string(text), "hardware: [trustzone]\ninstances: [process]", "hardware: ["+hardware+"]\ninstances: [vm]", 1)
+	if changed == string(text) {
+		t.Fatal("the example's package names other hardware than it did")
+	}
+	u.write("stats.yaml", changed)
+	u.must("", "pack", "stats.yaml")
+}
+
+// qemus lists the virtual machines that run.
+func qemus(t *testing.T) (pids []int) {
+	t.Helper()
+	for _, p := range processes(t) {
+		if p.args[0] == "qemu-system-x86_64" {
+			pids = append(pids, p.pid)
+		}
+	}
+	return pids
+}
+
+// A deployment into a confidential virtual machine: the owner accepts what was measured of kernel, initramfs and command line, the
+// machine is killed and comes back with its sealed state, and a removal leaves nothing.
+func TestVM(t *testing.T) {
+	u := newUser(t)
+	vmImage(t, u, filepath.Join(bin, "images"))
+	t.Cleanup(func() { os.RemoveAll(filepath.Join(bin, "images")) })
+	devUp(t, u, "--hardware", "sev-snp")
+	vmPackage(t, u, "ua,ta,pd", "sev-snp")
+	r := u.must("", "deploy", "--wait", "stats.sealift")
+	for _, want := range []string{"EMULATED", "starts it as a confidential vm", "device-sev-snp (sev-snp/vm)"} {
+		if !strings.Contains(r.stdout+r.stderr, want) {
+			t.Errorf("deploy does not say %q:\n%s\n%s", want, r.stdout, r.stderr)
+		}
+	}
+	answers(t, u, "stats")
+	if r := u.must("", "verify", "stats", "--json"); !strings.Contains(r.stdout, "MEASUREMENT") {
+		t.Errorf("the appraisal does not name the measurement:\n%s", r.stdout)
+	}
+	running := qemus(t)
+	if len(running) != 1 {
+		t.Fatalf("virtual machines: %v", running)
+	}
+	_ = syscall.Kill(running[0], syscall.SIGKILL)
+	eventually(t, time.Minute, "the machine runs again", func() bool {
+		now := qemus(t)
+		return len(now) == 1 && now[0] != running[0]
+	})
+	answers(t, u, "stats")
+	u.must("", "remove", "stats")
+	if left := qemus(t); len(left) != 0 {
+		t.Errorf("still running: %v", left)
+	}
+}
+
+// An operator that launches another command line than the owner accepts: the owner's appraisal says so by the measurement's name, and
+// nothing is released.
+func TestVMOtherCommandLine(t *testing.T) {
+	u := newUser(t)
+	good := filepath.Join(u.dir, "images")
+	vmImage(t, u, good)
+	vmImage(t, u, filepath.Join(bin, "images"), "--cmdline", "console=ttyS0 quiet panic=-2")
+	t.Cleanup(func() { os.RemoveAll(filepath.Join(bin, "images")) })
+	devUp(t, u, "--hardware", "cca")
+	u.must("", "policy", "init", "--name", "mine", "--hardware", "cca", "--accept-emulated", "--agent", filepath.Join(good, "vm.img"))
+	vmPackage(t, u, "ta,pd", "cca")
+	u.refused(4, []string{"RIM"}, "deploy", "--wait", "--policy", "mine", "stats.sealift")
+	u.must("", "remove", "stats")
+}
+
+// Two builds give the same bytes, wherever and whenever, and say where the kernel is from.
+func TestImagesAreReproducible(t *testing.T) {
+	u := newUser(t)
+	one, two := filepath.Join(u.dir, "one"), filepath.Join(u.dir, "two")
+	vmImage(t, u, one)
+	agent := filepath.Join(u.dir, "elsewhere")
+	copyFile(t, filepath.Join(bin, "sealift-agent"), agent)
+	later := time.Now().Add(time.Hour)
+	if err := os.Chtimes(agent, later, later); err != nil {
+		t.Fatal(err)
+	}
+	vmImage(t, u, two, "--agent", agent)
+	for _, name := range []string{"vm.img", "reference-values.json"} {
+		a, err1 := os.ReadFile(filepath.Join(one, name))
+		b, err2 := os.ReadFile(filepath.Join(two, name))
+		if err1 != nil || err2 != nil || string(a) != string(b) {
+			t.Errorf("%s differs (%v, %v)", name, err1, err2)
+		}
+	}
+	var refs struct {
+		Images []struct {
+			Kernel struct{ Name, Version, Digest string }
+			Values []struct {
+				Name, Hardware string
+				Digests        []string
+			} `json:"reference_values"`
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(one, "reference-values.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	decode(t, string(text), &refs)
+	if len(refs.Images) != 1 || !strings.HasPrefix(refs.Images[0].Kernel.Name, "linux-image-") || len(refs.Images[0].Values) != 4 {
+		t.Errorf("%+v", refs)
+	}
+	u.refused(1, []string{"no kernel", "setup.sh"}, "image", "build", "--instance", "vm", "-o", one, "--kernel", u.dir)
+	u.refused(2, []string{`there is no instance type "vn"`}, "image", "build", "--instance", "vn", "-o", one)
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	in, err := os.Open(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		t.Fatal(fmt.Errorf("copying %s: %w", from, err))
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
