@@ -174,7 +174,7 @@ func TestRefused(t *testing.T) {
 		"a reference value for other hardware": {func(i in) { i.p.ReferenceValues[0].Hardware = evidence.TDX },
 			[]string{appraisal.CodeUnknownMeasurement}, appraisal.Executables, 33, "reference values"},
 		"debug state": {func(i in) { i.w.change = func(k *psa.Token) { k.Lifecycle = psa.LifecycleNonPSADebug } },
-			[]string{appraisal.CodeLifecycle}, appraisal.HardwareClaim, 96, "lifecycle"},
+			[]string{appraisal.CodeLifecycle}, appraisal.HardwareClaim, 96, "the default for trustzone"},
 		"another configuration": {func(i in) { i.w.config = []byte("another") },
 			[]string{appraisal.CodeConfig}, appraisal.Configuration, 96, "the deployment"},
 		"nobody expects a configuration": {func(i in) { i.e.ConfigDigest = nil },
