@@ -7,12 +7,9 @@ import (
 	"container/list"
 	"crypto/sha256"
 	"crypto/x509"
-	"errors"
-	"fmt"
 	"sync"
 	"time"
 
-	"sealift/evidence"
 	"sealift/evidence/crl"
 )
 
@@ -101,26 +98,6 @@ func (c *Cache) verified(data []byte, root *x509.Certificate) (*VerifiedCollater
 		c.collateral.put(key, v)
 	}
 	return v, nil
-}
-
-// checkLists checks a chain against further revocation lists that the verifier keeps. A revocation in one that is out of
-// date still holds; that it is out of date does not matter here, because the collateral brings lists that are not.
-func (c *Cache) checkLists(chain *Chain, lists []*x509.RevocationList, now time.Time) error {
-	if len(lists) == 0 {
-		return nil
-	}
-	checker := &crl.Checker{}
-	if c != nil {
-		checker = &c.lists
-	}
-	_, err := checker.Check(chain.certificates(), lists, now)
-	if !errors.Is(err, crl.ErrRevoked) {
-		return nil
-	}
-	p := problem(evidence.CodeRevoked, ErrRevoked, "revocation of the PCK certificate and its CA", "not revoked", err.Error(),
-		"the verifier's revocation lists")
-	p.Err = fmt.Errorf("%w: %w", ErrRevoked, err)
-	return p
 }
 
 // lru is a bounded map.

@@ -3,6 +3,7 @@
 package intel
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -225,13 +226,20 @@ func TestCacheIsBounded(t *testing.T) {
 	if l.get(key(2)) != nil || l.get(key(1)) != "a" || l.get(key(3)) != "d" || len(l.items) != 2 || l.order.Len() != 2 {
 		t.Errorf("%v", l.items)
 	}
+	if _, err := NewCache(1).Chain(signature(t), []*x509.Certificate{emulated().Root}, now.AddDate(30, 0, 0)); !errors.Is(err, ErrTime) {
+		t.Errorf("an expired chain: %v", err)
+	}
 	var none *Cache
-	p := platform(t, nil)
-	s, err := p.Sign(randReader, SGX, nil)
+	if _, err := none.Chain(signature(t), nil, time.Time{}); !errors.Is(err, ErrNoRoot) {
+		t.Errorf("%v", err)
+	}
+}
+
+func signature(t *testing.T) *SignatureData {
+	t.Helper()
+	s, err := platform(t, nil).Sign(randReader, SGX, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := none.Chain(s, nil, time.Time{}); !errors.Is(err, ErrNoRoot) {
-		t.Errorf("%v", err)
-	}
+	return s
 }

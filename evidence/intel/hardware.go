@@ -15,9 +15,11 @@ import (
 // "tcb-status-qe", "tcb-evaluation-data-number", and "qe-evaluation-data-number".
 //
 // Collateral comes with the Evidence (collateral), or from the verifier's endorsements under [EndorsementKind] and
-// [PCK.EndorsementKey]; items of collateral that are none are ignored. Anchors are root certificates.
+// [PCK.EndorsementKey]; items of collateral that are none are ignored. Its revocation lists are in force, so with it
+// [evidence.FieldRevocation] says "checked"; a revocation in a list that the verifier keeps counts beside it. Anchors are
+// root certificates.
 func (c *Cache) VerifyHardware(signed []byte, s *SignatureData, td *TDXPlatform, collateral [][]byte, in evidence.HardwareInput, out *evidence.Signed) []*evidence.Mismatch {
-	input := Input{Now: in.Now, Lists: in.CRLs}
+	input := Input{Now: in.Now}
 	anchors := map[string]evidence.Anchor{}
 	for _, a := range in.Anchors {
 		if a.Cert != nil {
@@ -30,8 +32,8 @@ func (c *Cache) VerifyHardware(signed []byte, s *SignatureData, td *TDXPlatform,
 			input.Collateral = append(input.Collateral, item)
 		}
 	}
-	chain, err := c.ChainAnyTime(s, input.Roots)
-	if err == nil {
+	var found []*evidence.Mismatch
+	if chain, err := c.ChainAnyTime(s, input.Roots); err == nil {
 		tee := SGX
 		if td != nil {
 			tee = TDX
@@ -41,14 +43,20 @@ func (c *Cache) VerifyHardware(signed []byte, s *SignatureData, td *TDXPlatform,
 			input.Collateral = append(kept[:len(kept):len(kept)], input.Collateral...)
 		}
 		chain.describe(out, anchors)
+		found = in.CheckRevocation(&c.lists, chain.certificates(), out)
 	}
 	p, err := c.Verify(signed, s, td, input)
 	if err != nil {
-		return mismatches(err)
+		return append(found, mismatches(err)...)
 	}
-	out.Until, out.UntilWhat = p.Until()
+	if until, what := p.Until(); p.TCB != nil || out.Until.IsZero() || until.Before(out.Until) {
+		out.Until, out.UntilWhat = until, what // the collateral's own lists replace those of the verifier
+	}
+	if p.TCB != nil && len(found) == 0 {
+		out.Fields[evidence.FieldRevocation] = "checked"
+	}
 	p.TCB.describe(out)
-	return nil
+	return found
 }
 
 func (c *Chain) describe(out *evidence.Signed, anchors map[string]evidence.Anchor) {

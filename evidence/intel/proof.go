@@ -18,8 +18,6 @@ type Input struct {
 	// Collateral holds candidates in the forms of [ParseCollateral]. None is no error: the proof then has no TCB. The
 	// first 8 are tried.
 	Collateral [][]byte
-	// Lists are further revocation lists that the verifier keeps. Those that the root or the CA signed count.
-	Lists []*x509.RevocationList
 }
 
 // Proof is a verified signature of a quote. Only [Cache.Verify] makes one.
@@ -59,7 +57,7 @@ func (c *Cache) Verify(signed []byte, s *SignatureData, td *TDXPlatform, in Inpu
 		}
 		collateralErr = s.QEReport.checkQE(tee, chain.Emulated())
 	}
-	if err := join(chain.ValidAt(in.Now), c.checkLists(chain, in.Lists, in.Now), s.Verify(signed, chain.PCK), collateralErr); err != nil {
+	if err := join(chain.ValidAt(in.Now), s.Verify(signed, chain.PCK), collateralErr); err != nil {
 		return nil, err
 	}
 	return p, nil

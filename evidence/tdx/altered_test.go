@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"sealift/evidence"
 	"sealift/evidence/intel"
 )
 
@@ -272,14 +273,19 @@ func TestRevoked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := Parse(quote)
-	if err != nil {
-		t.Fatal(err)
+	in := input(pki, nil)
+	in.CRLs = []*x509.RevocationList{list}
+	for _, with := range [][][]byte{nil, good} {
+		s, found := NewHardware().VerifyHardware(wrapped(quote, with...), in)
+		if len(found) != 1 || found[0].Code != evidence.CodeRevoked || s.Fields[evidence.FieldRevocation] != "revoked" {
+			t.Errorf("by a list of the verifier: %v, %v", found, s.Fields)
+		}
 	}
-	_, err = NewVerifier().cache.Verify(q.signed, q.signature, q.report.platform(), intel.Input{Roots: []*x509.Certificate{pki.Root}, Now: now,
-		Collateral: good, Lists: []*x509.RevocationList{nil, list}[1:]})
-	if !errors.Is(err, intel.ErrRevoked) {
-		t.Errorf("by a list of the verifier: %v", err)
+	in.CRLs = nil
+	for want, with := range map[string][][]byte{"unchecked: no revocation list": nil, "checked": good} {
+		if s, found := NewHardware().VerifyHardware(wrapped(quote, with...), in); len(found) > 0 || s.Fields[evidence.FieldRevocation] != want {
+			t.Errorf("%v, %v, want %q", found, s.Fields, want)
+		}
 	}
 }
 
