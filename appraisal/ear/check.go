@@ -43,8 +43,11 @@ type Expected struct {
 	Nonce         []byte         // what was sent: the binding
 	Submods       []string       // attesters that must have been appraised, all of them: for CCA both CCA_REALM and CCA_SSD_PLATFORM
 	Configuration appraisal.Tier // the worst tier of the claim configuration that is accepted; the zero value means affirming
-	MaxAge        time.Duration  // of iat
-	Now           time.Time
+	// OwnConfiguration says that the Relying Party compares the measured configuration itself. Then a Verifier that asserts
+	// nothing of it passes; one that asserts something bad does not.
+	OwnConfiguration bool
+	MaxAge           time.Duration // of iat
+	Now              time.Time
 }
 
 // Outcome is what [Check] finds.
@@ -217,6 +220,10 @@ func (c *checker) claims() {
 			Hint: "the Verifier's policy or reference values do not cover it, or the device is not as it should be"}
 		tier := appraisal.TierOf(v)
 		switch {
+		case name == appraisal.Configuration && c.in.OwnConfiguration && v == 0:
+			f.Expected, f.Source = "nothing against it", "the Relying Party, which compares the configuration itself"
+			f.Hint = ""
+			c.ok(f)
 		case v >= 2 && tier <= accept:
 			c.ok(f)
 		case tier == appraisal.TierWarning && v > 0:
