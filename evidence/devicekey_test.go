@@ -9,8 +9,10 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"math/big"
+	"slices"
 	"testing"
 
+	"sealift/cose"
 	"sealift/evidence"
 	"sealift/evidence/psa"
 )
@@ -50,5 +52,52 @@ func TestEnrolledLargerKey(t *testing.T) {
 		in.Anchors.Roots = in.Anchors.Roots[:1]
 		_, err = evidence.Verify(w.bundle(t), in)
 		wantCodes(t, err, evidence.CodeRoot)
+	}
+}
+
+// TestCertificatesInToken verifies tokens that bring the certificates of their keys in the header x5chain (RFC 9783,
+// "Scalability Considerations"): under a root, under the enrolled key, under nothing, and with what does not belong there.
+func TestCertificatesInToken(t *testing.T) {
+	root := issue(t, "root", 1, nil)
+	ca := issue(t, "maker", 2, root)
+	leaf, other := issue(t, "device", 33, ca), issue(t, "another", 34, ca)
+	enrolled, err := cose.NewKey(leaf.cert.PublicKey)
+	must(t, err)
+	byRoot, byKey := evidence.Anchor{Cert: root.cert}, evidence.Anchor{Key: enrolled}
+	for name, c := range map[string]struct {
+		chain   [][]byte
+		anchors []evidence.Anchor
+		want    []string
+	}{
+		"under the root":          {[][]byte{leaf.cert.Raw, ca.cert.Raw}, []evidence.Anchor{byRoot}, nil},
+		"with the root":           {[][]byte{leaf.cert.Raw, ca.cert.Raw, root.cert.Raw}, []evidence.Anchor{byRoot}, nil},
+		"under the key":           {[][]byte{leaf.cert.Raw, ca.cert.Raw}, []evidence.Anchor{byKey}, nil},
+		"under the key, rubbish":  {[][]byte{{0x30}}, []evidence.Anchor{byKey}, nil},
+		"no issuer":               {[][]byte{leaf.cert.Raw}, []evidence.Anchor{byRoot}, []string{evidence.CodeRoot}},
+		"no anchor":               {[][]byte{leaf.cert.Raw, ca.cert.Raw, root.cert.Raw}, nil, []string{evidence.CodeRoot}},
+		"another's":               {[][]byte{other.cert.Raw, ca.cert.Raw}, []evidence.Anchor{byRoot}, []string{evidence.CodeSignature}},
+		"a CA's":                  {[][]byte{ca.cert.Raw, root.cert.Raw}, []evidence.Anchor{byRoot}, []string{evidence.CodeCertificate, evidence.CodeSignature}},
+		"rubbish, under the root": {[][]byte{{0x30}}, []evidence.Anchor{byRoot}, []string{evidence.CodeMalformed}},
+	} {
+		w := newWorld(t)
+		w.hw = "trustzone"
+		w.change = func(e *evidence.HardwareEvidence) {
+			msg, err := cose.Parse(e.Data)
+			must(t, err)
+			s, err := cose.NewSigner(leaf.key)
+			must(t, err)
+			e.Data, err = cose.Sign1With(rand.Reader, s, cose.Headers{X5Chain: c.chain}, msg.PayloadInsecure())
+			must(t, err)
+			e.Collateral = nil
+		}
+		in := w.input()
+		in.Anchors.Roots = c.anchors
+		v, err := evidence.Verify(w.bundle(t), in)
+		if got := codes(err); !slices.Equal(got, c.want) {
+			t.Errorf("%s: got %v, want %v: %v", name, got, c.want, err)
+		}
+		if v != nil && (v.Emulated || v.Root.Fingerprint() != c.anchors[0].Fingerprint()) {
+			t.Errorf("%s: under %v", name, v.Root)
+		}
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"sealift/evidence/psa"
 )
 
-// psaVerifier verifies PSA tokens (RFC 9783): the chain in the collateral (leaf: the IAK's certificate) to an anchor, or
-// an IAK that is itself an anchor, then the token's signature.
+// psaVerifier verifies PSA tokens (RFC 9783): the chain in the collateral, or in the token's x5chain header (leaf: the
+// IAK's certificate), to an anchor, or an IAK that is itself an anchor, then the token's signature.
 type psaVerifier struct{}
 
 func (psaVerifier) Hardware() Hardware { return TrustZone }
@@ -42,7 +42,11 @@ func (psaVerifier) VerifyHardware(e HardwareEvidence, in HardwareInput) (*Signed
 	}
 	s := psaSigned(t)
 	v := psaChain{s: s, in: in, f: f}
-	iaks, source := v.findIAKs(e.Collateral)
+	chain := e.Collateral
+	if len(chain) == 0 && !v.enrolled(msg) {
+		chain = msg.X5Chain()
+	}
+	iaks, source := v.findIAKs(chain)
 	if len(iaks) == 0 {
 		return s, f.mismatches()
 	}
@@ -53,7 +57,7 @@ func (psaVerifier) VerifyHardware(e HardwareEvidence, in HardwareInput) (*Signed
 			Hint: "the token was changed on the way, or another device made it"})
 		return s, f.mismatches()
 	}
-	if !s.Rooted && len(e.Collateral) == 0 {
+	if !s.Rooted && len(chain) == 0 {
 		s.Root, s.Rooted = anchorOfKey(in.Anchors, verified.Public)
 	}
 	return s, f.mismatches()
@@ -105,16 +109,30 @@ type psaChain struct {
 	f  *findings
 }
 
+// keys returns the enrolled keys that can have signed a token.
+func (v psaChain) keys() (keys []crypto.PublicKey) {
+	for _, a := range v.in.Anchors {
+		if key, ok := a.publicKey().(*ecdsa.PublicKey); ok {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// enrolled reports whether an enrolled key signed the token, for which certificates in it do not count then.
+func (v psaChain) enrolled(msg *psa.Message) bool {
+	if len(msg.X5Chain()) == 0 {
+		return false
+	}
+	_, err := msg.VerifyPublic(v.keys()...)
+	return err == nil
+}
+
 // findIAKs returns the keys that may have signed the token. Where the collateral holds a chain, that is its leaf, also
 // when no anchor vouches for it (which is reported), so that a bad signature is reported beside a bad root.
 func (v psaChain) findIAKs(chain [][]byte) (keys []crypto.PublicKey, source string) {
 	if len(chain) == 0 {
-		for _, a := range v.in.Anchors {
-			if key, ok := a.publicKey().(*ecdsa.PublicKey); ok {
-				keys = append(keys, key)
-			}
-		}
-		if len(keys) == 0 {
+		if keys = v.keys(); len(keys) == 0 {
 			v.f.add(Mismatch{Code: CodeRoot, Claim: "certificate chain", Expected: describe(v.in.Anchors),
 				Got: "no certificate, and no enrolled device key", Source: "the verifier's trust anchors"})
 		}

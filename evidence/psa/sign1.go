@@ -46,7 +46,7 @@ func Parse(data []byte) (*Message, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	m := &Message{alg: msg.Algorithms()[0]}
+	m := &Message{alg: msg.Algorithms()[0], chain: msg.X5Chain()}
 	if _, known := algorithms[m.alg]; !known {
 		return nil, fmt.Errorf("%w: %d", ErrAlgorithm, int64(m.alg))
 	}
