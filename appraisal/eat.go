@@ -144,8 +144,12 @@ func Issue(rand io.Reader, signer cose.Signer, r *Result, v *evidence.Verified, 
 // Trusted Components has none.
 func marshalManifests(v *evidence.Verified) []wireManifest {
 	var refs []wireReference
-	if m, ok := v.Measurement(evidence.MeasurementAgent); ok && len(m.Value) == 32 {
-		refs = append(refs, wireReference{URI: agentURI, Digest: suit.Digest{Alg: suit.AlgSHA256, Bytes: m.Value}})
+	for _, name := range launchNames[v.Hardware] {
+		m, ok := v.Measurement(name)
+		if d, err := LaunchDigest(v.Hardware, m.Value); ok && err == nil {
+			refs = append(refs, wireReference{URI: agentURI, Digest: d.Digest})
+			break
+		}
 	}
 	for _, m := range v.Claims.Manifests {
 		refs = append(refs, wireReference{URI: m.URI, Digest: m.Digest})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/emmansun/gmsm/sm3"
 
+	"sealift/appraisal"
 	"sealift/cose"
 	"sealift/evidence"
 	"sealift/evidence/all"
@@ -166,5 +167,30 @@ func TestOwnAnchorOnly(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An Attestation Result about an Agent of any architecture can be issued and read, also before the Agent has any manifest.
+func TestAttestationResult(t *testing.T) {
+	priv, err := cose.GenerateKey(cose.AlgESP256, rand.Reader)
+	must(t, err)
+	signer, err := cose.NewSigner(priv)
+	must(t, err)
+	for _, hw := range evidence.AllHardware() {
+		w := newWorld(t, hw)
+		w.claims.TAs, w.claims.Manifests = nil, nil
+		data := w.bundle(t)
+		v, err := evidence.Verify(data, w.input())
+		must(t, err)
+		digest := sha256.Sum256(w.config)
+		result, v := appraisal.AppraiseBundle(data, w.input(), pinned(t, v), appraisal.Expect{ConfigDigest: &digest, ConfigSource: "the test"})
+		if v == nil || !result.OK() {
+			t.Fatalf("%s: %v", hw, result.Failed())
+		}
+		token, err := appraisal.Issue(rand.Reader, signer, result, v, now, time.Hour)
+		must(t, err)
+		if _, err := appraisal.ParseResult(token, []*cose.Key{signer.Key()}, now); err != nil {
+			t.Errorf("%s: %v", hw, err)
+		}
 	}
 }

@@ -198,14 +198,14 @@ func TestDamaged(t *testing.T) {
 			must(t, err)
 			w.claims.ConfigDigest = v.Claims.ConfigDigest
 			policy := pinned(t, v)
-			for i := 0; i < len(data); i += 1 + len(data)/400 {
+			for i := 0; i < len(data); i += 1 + len(data)/200 {
 				changed := bytes.Clone(data)
 				changed[i] ^= 0x01
 				if got := w.outcome(changed, policy); got == "ACCEPTED" || got == "" {
 					t.Errorf("byte %d of %d changed: %s", i, len(data), got)
 				}
 			}
-			for n := 0; n < len(data); n += 1 + len(data)/100 {
+			for n := 0; n < len(data); n += 1 + len(data)/50 {
 				if _, err := evidence.Verify(data[:n], in); !slices.Contains(codes(err), evidence.CodeMalformed) {
 					t.Errorf("cut to %d bytes: %v", n, err)
 				}
