@@ -136,8 +136,8 @@ type Verified struct {
 // TokenInsecure returns what the token says, without any proof that a device signed it.
 func (m *Message) TokenInsecure() *Token { return m.token }
 
-// X5Chain returns the certificates in the token's x5chain header, in DER, the IAK's first (RFC 9783, "Scalability Considerations"; RFC 9360
-// section 2). Nothing vouches for them but an issuer whom the caller trusts.
+// X5Chain returns the certificates in the token's x5chain header, in DER, the IAK's first (RFC 9783, "Scalability
+// Considerations"; RFC 9360 section 2). Nothing vouches for them but an issuer whom the caller trusts.
 func (m *Message) X5Chain() [][]byte { return m.chain }
 
 // InstanceID returns the instance ID that belongs to an Initial Attestation Key: 0x01 (RAND, RFC 9711 section 4.2.1.1)
