@@ -25,8 +25,14 @@ const (
 	UAPDToTA       StepName = "ua+pd-to-ta"       // (UA, PD) is opened inside the TEE (case 5)
 )
 
-// Delivery "sealed" is store and forward: PD is encrypted to an attested key and carried in a SUIT manifest.
-const DeliverySealed = "sealed"
+// The two ways in which PD, and what shares its package, comes to the TEE (USECASE section 5, row 9).
+const (
+	DeliverySealed  = "sealed"  // store and forward: encrypted to an attested key, carried in a SUIT manifest
+	DeliveryChannel = "channel" // live: TLS 1.3 that ends inside the TEE, its key bound to the Evidence
+)
+
+// runnableDeliveries are the deliveries that this version has.
+var runnableDeliveries = []string{DeliverySealed}
 
 // TriggerUARequest marks a step that the device starts by itself when the UA asks for its TA (RequestTA): on SGX the
 // enclave lives in the UA's process, so the UA must be there first and load the TA.

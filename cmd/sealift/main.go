@@ -65,6 +65,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newDemoCmd(a),
 		newDevCmd(a),
 		newPackCmd(a),
+		newAdviseCmd(a),
 		newPlanCmd(a),
 		newDeployCmd(a),
 		newStatusCmd(a),
