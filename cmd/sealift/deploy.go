@@ -39,7 +39,7 @@ Each step is printed to stderr as it happens.`,
 			return a.print(dep, func(w io.Writer) { writeDeployment(w, dep) })
 		},
 	}
-	f.add(cmd)
+	f.addPanel(cmd)
 	cmd.Flags().BoolVar(&r.Wait, "wait", false, "verify and release as well, and wait until the application runs")
 	cmd.Flags().StringVar(&r.Policy, "policy", "", "the owner's policy for --wait (default: default)")
 	cmd.Flags().StringVar(&r.Device, "device", "", "only on this device")

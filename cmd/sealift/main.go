@@ -81,6 +81,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newCollateralCmd(a),
 		newContextCmd(a),
 		newMocCmd(a),
+		newVerifierCmd(a),
 		newBrokerCmd(a),
 		newEmulatorCmd(a),
 		newImageCmd(a),

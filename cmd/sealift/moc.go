@@ -38,6 +38,7 @@ type mocFlags struct {
 	anchors, agents                                              []string
 	anchorWait                                                   time.Duration
 	protocol                                                     protocolFlags
+	panel                                                        panelFlags
 }
 
 func newMocCmd(a *app) *cobra.Command {
@@ -70,6 +71,7 @@ EMULATED root counts only where it is named here on purpose. The owners appraise
 	flags.DurationVar(&f.anchorWait, "anchor-wait", 0, "how long to wait for the files of --anchor to appear")
 	flags.StringVar(&f.dishonest, "dishonest", "", "misbehave, for demonstrations")
 	f.protocol.add(serve)
+	f.panel.add(serve)
 	_ = flags.MarkHidden("dishonest")
 	_ = flags.MarkHidden("anchor-wait")
 	_ = serve.MarkFlagRequired("state")
@@ -124,6 +126,11 @@ func (a *app) serveMoc(ctx context.Context, f mocFlags) error {
 		Version:  buildVersion().Version, Adversary: adversary, Log: log}
 	if err := f.protocol.apply(&config); err != nil {
 		return err
+	}
+	if panel, err := f.panel.panel(); err != nil {
+		return err
+	} else if panel != nil {
+		config.Hardware.Panel = panel
 	}
 	server, err := moc.Open(config)
 	if errors.Is(err, moc.ErrRunning) {

@@ -19,10 +19,17 @@ import (
 // ownerFlags are what the owner's verbs share.
 type ownerFlags struct {
 	context string
+	panel   panelFlags
 }
 
 func (f *ownerFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.context, "context", "", "name of the M/OC's context (default: the one in use)")
+}
+
+// addPanel adds the flags of the commands that judge Evidence.
+func (f *ownerFlags) addPanel(cmd *cobra.Command) {
+	f.add(cmd)
+	f.panel.add(cmd)
 }
 
 // openHome opens the owner's folder.
@@ -50,6 +57,9 @@ func (a *app) openOwner(f ownerFlags) (*owner.Owner, error) {
 	o.Verifiers, o.Endorsements = all.New(), store
 	if o.CRLs, err = store.CRLs(); err != nil {
 		return nil, fmt.Errorf("reading the revocation lists: %w", err)
+	}
+	if o.Panel, err = f.panel.panel(); err != nil {
+		return nil, err
 	}
 	if a.interactive() {
 		o.Progress = func(what string, done, total int64) {

@@ -54,7 +54,7 @@ what cannot be concluded from a file: whether it is fresh (unless --nonce or --b
 			return a.printVerdict(args[0], accepted, err)
 		},
 	}
-	f.add(cmd)
+	f.addPanel(cmd)
 	file.add(cmd)
 	file.addNonce(cmd)
 	cmd.Flags().StringVar(&opt.Policy, "policy", "", "the owner's policy, by name; for Evidence in a file also a file (default: default)")

@@ -29,6 +29,7 @@ import (
 
 	"sealift/evidence"
 	"sealift/internal/owner/home"
+	"sealift/internal/verifier"
 )
 
 // Owner is a Network User at work. Make one with [New]; its fields may be changed before the first call.
@@ -47,6 +48,8 @@ type Owner struct {
 	Verifiers    []evidence.HardwareVerifier
 	Endorsements evidence.Endorsements
 	CRLs         []*x509.RevocationList
+	// Panel are further Verifiers that are asked about Evidence; may be nil.
+	Panel *verifier.Panel
 
 	told map[string]int // steps of each deployment that Events has heard of
 }

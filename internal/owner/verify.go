@@ -174,7 +174,7 @@ func (o *Owner) appraise(ctx context.Context, s *session, d *deployment, dep *mo
 	if f.advice != "" {
 		o.tell("verify", "verifier", fmt.Sprintf("the operator's Verifier says %s; that is advice", f.advice))
 	}
-	result, verified, config := o.judge(s, d, dep, f, policy)
+	result, verified, config := o.judge(ctx, s, d, dep, f, policy)
 	if !result.OK() {
 		o.tell("attest", "owner", fmt.Sprintf("refused the Evidence by policy %q%s", policy.Name, mark(result.Emulated)))
 		if verified != nil {
@@ -206,7 +206,7 @@ func countTAs(n int) string {
 }
 
 // judge verifies and appraises. The configuration is nil where the Evidence is not authentic.
-func (o *Owner) judge(s *session, d *deployment, dep *mocapi.Deployment, f *fresh, policy *appraisal.Policy) (*appraisal.Result, *evidence.Verified, *agentconfig.Config) {
+func (o *Owner) judge(ctx context.Context, s *session, d *deployment, dep *mocapi.Deployment, f *fresh, policy *appraisal.Policy) (*appraisal.Result, *evidence.Verified, *agentconfig.Config) {
 	verified, err := appraisal.Verify(f.bundle, f.input, policy)
 	if err != nil {
 		result, _ := appraisal.AppraiseBundle(f.bundle, f.input, policy)
@@ -216,7 +216,9 @@ func (o *Owner) judge(s *session, d *deployment, dep *mocapi.Deployment, f *fres
 		deployment: d.ID, app: d.Package.Name, owner: d.Package.Owner, tam: s.context.TAMKeys, cells: CellsOf(&d.Package),
 		mode: d.Package.Mode})
 	expect.TAs, expect.OnlyTAs = expectTAs(d, dep, verified), true
-	return appraisal.Appraise(verified, policy, f.input.Now, expect), verified, config
+	result := appraisal.Appraise(verified, policy, f.input.Now, expect)
+	o.Panel.JudgeVerified(ctx, f.bundle, verified, f.input.Challenge, f.input.AgentKey, result)
+	return result, verified, config
 }
 
 // expectTAs says which TAs must be loaded: the packed one. Where the plan has the appraisal before the TA, none may be there yet; it is

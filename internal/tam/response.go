@@ -185,6 +185,11 @@ func (e *Engine) appraise(d *store.Deployment, key *cose.Key, payload []byte, a 
 		a.token = append(nonce[:], key.KID()...)
 		return nil
 	}
+	if e.Hardware.Panel != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), panelWait)
+		defer cancel()
+		e.Hardware.Panel.JudgeVerified(ctx, payload, v, claims.Nonce, key, result)
+	}
 	a.authentic = true
 	a.manifests = v.Claims.Manifests
 	a.advice, err = appraisal.Issue(e.Rand, e.Keys.Verifier, result, v, e.Now(), resultLifetime)

@@ -52,6 +52,13 @@ type Hardware struct {
 	Verifiers    []evidence.HardwareVerifier
 	Endorsements evidence.Endorsements // what does not come with the Evidence; may be nil
 	CRLs         []*x509.RevocationList
+	Panel        Panel // further Verifiers; may be nil
+}
+
+// Panel asks further Verifiers about Evidence that verified, adds what they say to the result's findings, and sets its
+// status (package verifier).
+type Panel interface {
+	JudgeVerified(ctx context.Context, bundle []byte, v *evidence.Verified, challenge []byte, agentKey *cose.Key, r *appraisal.Result)
 }
 
 // Times of the protocol.
@@ -59,6 +66,7 @@ const (
 	tokenLifetime  = 6 * time.Hour // teep-protocol section 7.1: at least several hours
 	resultLifetime = 24 * time.Hour
 	temporaryWait  = 2 * time.Second
+	panelWait      = 10 * time.Second
 	permanentWait  = time.Hour // teep-protocol section 4.6, ERR_PERMANENT_ERROR
 	maxAttempts    = 6         // of one package whose payload cannot be had
 )

@@ -4,12 +4,14 @@ package verifier
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"strings"
 	"sync"
 
 	"sealift/appraisal"
 	"sealift/appraisal/ear"
+	"sealift/cose"
 	"sealift/evidence"
 )
 
@@ -69,6 +71,19 @@ func (p *Panel) Judge(ctx context.Context, b *evidence.Bundle, binding [64]byte,
 		r.Status = r.Accept
 	}
 	r.Findings = append(r.Findings, f)
+}
+
+// JudgeVerified is Judge for a bundle that verified over challenge as that of the Agent with this key.
+func (p *Panel) JudgeVerified(ctx context.Context, bundle []byte, v *evidence.Verified, challenge []byte, agentKey *cose.Key, r *appraisal.Result) {
+	if p == nil || len(p.Clients) == 0 {
+		return
+	}
+	b, err := evidence.ParseBundle(bundle)
+	if err != nil { // it verified, so it parses
+		r.Status = appraisal.TierContraindicated
+		return
+	}
+	p.Judge(ctx, b, evidence.Binding(v.Hardware.BindingName(v.Emulated), challenge, agentKey.Thumbprint(), sha256.Sum256(b.Claims)), r)
 }
 
 // finding says what one Verifier says.
