@@ -6,12 +6,16 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -270,4 +274,60 @@ func FuzzTCBInfo(f *testing.F) {
 		_, _, _ = v.evaluatePlatform(&PCK{}, td)
 		_, _ = identity.evaluate(&EnclaveReport{})
 	})
+}
+
+// TestCacheAsksForTheRoot wants what was verified under one root refused under another, and collateral of one root refused
+// for a platform of another.
+func TestCacheAsksForTheRoot(t *testing.T) {
+	p := platform(t, nil)
+	data, cache := collateral(t, p, SGX, nil), NewCache(8)
+	v, err := cache.Collateral(data, emulated().Root, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := cache.Collateral(data, emulated().Root, now); again != v || err != nil {
+		t.Errorf("not remembered: %v", err)
+	}
+	for _, root := range []*x509.Certificate{strangers().Root, VendorRoot(), nil} {
+		if v, err := cache.Collateral(data, root, now); v != nil || err == nil {
+			t.Errorf("accepted under %v", root)
+		}
+	}
+	foreign, err := strangers().NewPlatform(rand.Reader, PlatformSpec{FMSPC: p.PCK.FMSPC, PCESVN: 99})
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain := &Chain{PCK: foreign.PCK, CA: strangers().Platform, Root: strangers().Root}
+	if err := v.CheckRevocation(chain); !errors.Is(err, ErrCollateral) || evidence.Mismatches(err)[0].Claim != "root of the collateral" {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestRestrictedList wants a list with a critical extension refused: it says nothing of most certificates.
+func TestRestrictedList(t *testing.T) {
+	p := platform(t, nil)
+	c := mustCollateral(t, p, SGX, nil)
+	list, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: now.Add(-time.Hour),
+		NextUpdate: now.Add(time.Hour), ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: []byte{0x30, 0}}}},
+		emulated().Platform, emulated().platform)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.PCKCRL = list
+	if _, err := c.Verify(emulated().Root, now); !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), "critical extension") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestCandidatesAreBounded wants no more than a few pieces of collateral tried for one quote.
+func TestCandidatesAreBounded(t *testing.T) {
+	p := platform(t, nil)
+	good, bad := collateral(t, p, SGX, nil), []byte("none")
+	all := append(slices.Repeat([][]byte{bad}, maxCandidates-1), good)
+	if proof, err := verify(t, p, SGX, all...); err != nil || proof.TCB == nil {
+		t.Errorf("the last that is tried is good: %v", err)
+	}
+	if _, err := verify(t, p, SGX, append([][]byte{bad}, all...)...); !errors.Is(err, ErrMalformed) {
+		t.Errorf("the first that is not tried is good: %v", err)
+	}
 }
