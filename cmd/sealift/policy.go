@@ -19,7 +19,7 @@ import (
 
 func newPolicyCmd(a *app) *cobra.Command {
 	return newGroupCmd("policy", "what the owner accepts as Evidence", newPolicyInitCmd(a), newPolicyShowCmd(a),
-		newPolicyTestCmd(a), newPolicyDiffCmd(a), newPolicySignCmd(a), newPolicyVerifyCmd(a))
+		newPolicyTestCmd(a), newPolicyDiffCmd(a), newPolicySignCmd(a), newPolicyVerifyCmd(a), newPolicyImportCmd(a))
 }
 
 func newPolicyInitCmd(a *app) *cobra.Command {
