@@ -50,6 +50,7 @@ type instance struct {
 	rec   record
 	run   *run
 	exit  string
+	abort context.CancelFunc // ends a start that is under way; nil when none is
 }
 
 // openMachine loads the state folder, after finishing what a killed emulator began.
@@ -226,6 +227,7 @@ func (m *machine) destroy(id string) error {
 	if errors.Is(err, platform.ErrNoInstance) {
 		return nil
 	}
+	in.abortStart()
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.gone {
@@ -305,6 +307,21 @@ func (in *instance) running() *run {
 	in.state.Lock()
 	defer in.state.Unlock()
 	return in.run
+}
+
+// abortStart ends a start that is under way: a virtual machine takes its time.
+func (in *instance) abortStart() {
+	in.state.Lock()
+	defer in.state.Unlock()
+	if in.abort != nil {
+		in.abort()
+	}
+}
+
+func (in *instance) setAbort(abort context.CancelFunc) {
+	in.state.Lock()
+	in.abort = abort
+	in.state.Unlock()
 }
 
 // stop kills what runs and waits for its end.

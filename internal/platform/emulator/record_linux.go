@@ -12,7 +12,6 @@ import (
 
 	"sealift/internal/image"
 	"sealift/internal/platform"
-	"sealift/internal/platform/qemu"
 	"sealift/internal/platform/sandbox"
 )
 
@@ -177,7 +176,7 @@ func explain(err error) error {
 	switch {
 	case errors.Is(err, sandbox.ErrProgram), errors.Is(err, sandbox.ErrSpec):
 		return fmt.Errorf("%w: %w", platform.ErrInvalid, err)
-	case errors.Is(err, sandbox.ErrUnsupported), errors.Is(err, qemu.ErrUnsupported):
+	case errors.Is(err, sandbox.ErrUnsupported):
 		return fmt.Errorf("%w: %w", platform.ErrUnsupported, err)
 	}
 	return err

@@ -3,6 +3,7 @@
 package emulator
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -42,7 +43,8 @@ type run struct {
 	limits   platform.Limits
 	bootSeed []byte
 	life     life
-	done     chan struct{} // closed when the process is gone
+	cancel   context.CancelFunc // of the context that life was started with
+	done     chan struct{}      // closed when the process is gone
 
 	mu  sync.Mutex
 	why string // why it was killed
@@ -91,11 +93,15 @@ func (m *machine) start(in *instance, v vessel, j job, what measurement, config 
 		return fmt.Errorf("emulator: %w", err)
 	}
 	j.store, j.uid, j.log = store, uid, &agentLog{log: r.log}
-	life, err := v.start(m.ctx, j)
+	ctx, cancel := context.WithCancel(m.ctx)
+	in.setAbort(cancel)
+	life, err := v.start(ctx, j)
+	in.setAbort(nil)
 	if err != nil {
+		cancel()
 		return explain(err)
 	}
-	r.life = life
+	r.life, r.cancel = life, cancel
 	in.state.Lock()
 	in.run, in.last, in.exit = r, what, ""
 	in.state.Unlock()
@@ -123,6 +129,7 @@ func withDefaults(l platform.Limits) platform.Limits {
 // wait notices the end of the Agent.
 func (r *run) wait() {
 	err := r.life.wait()
+	r.cancel()
 	exit := describeExit(err)
 	r.mu.Lock()
 	if r.why != "" {

@@ -212,8 +212,19 @@ func TestGuestThatNeverComesUp(t *testing.T) {
 		t.Error("something runs")
 	}
 
-	defer emulator.Impatient(3*time.Second, time.Minute)()
+	// Destroyed while it boots, it does not boot to the end.
 	endless := guestImage(t, k, imagebuild.VM{Cmdline: "console=ttyS0 rdinit=/none root=/dev/none rootwait", VCPUs: 1, MemoryMiB: 128})
+	launched := make(chan error, 1)
+	go func() { launched <- w.tryLaunch("v3", endless, "c", platform.Limits{}) }()
+	until(t, "the machine boots", func() bool { return len(qemus()) == 1 })
+	if err := w.driver.Destroy(t.Context(), "v3"); err != nil {
+		t.Error(err)
+	}
+	if err := <-launched; err == nil {
+		t.Error("a destroyed instance was launched")
+	}
+
+	defer emulator.Impatient(3*time.Second, time.Minute)()
 	err := w.tryLaunch("v2", endless, "c", platform.Limits{})
 	if err == nil || !strings.Contains(err.Error(), "has not come up within 3s; the last lines of its console: ") {
 		t.Error(err)
