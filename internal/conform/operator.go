@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -42,7 +43,7 @@ type Operator struct {
 	changed   chan struct{} // closed and made anew when work changes
 	announced chan struct{} // closed by the first announcement
 	work      mocapi.Work
-	last      mocapi.Announcement
+	cell      usecase.Cell  // what the instance is
 	dropped   uint64        // the generation without the instance; 0: it is wanted
 	gone      chan struct{} // closed when the device says that it is gone
 }
@@ -125,7 +126,6 @@ func (o *Operator) announce(w http.ResponseWriter, r *http.Request) {
 		}
 		close(o.announced)
 	}
-	o.last = a
 	if o.dropped > 0 && a.Generation >= o.dropped && len(a.Instances) == 0 {
 		select {
 		case <-o.gone:
@@ -141,16 +141,25 @@ func (o *Operator) place(a *mocapi.Announcement) error {
 	if len(a.InstanceTypes) == 0 {
 		return errors.New("the device runs no instances")
 	}
+	instance := instanceOf(a)
 	id := "conform-" + hex.EncodeToString(random(8))
-	config := agentconfig.Config{Version: agentconfig.Version, Deployment: id, Hardware: a.Hardware, Instance: a.InstanceTypes[0],
+	config := agentconfig.Config{Version: agentconfig.Version, Deployment: id, Hardware: a.Hardware, Instance: instance,
 		TAMKeys: []*cose.Key{o.tam.Key()}, TAMURI: o.uri, Owners: []agentconfig.Owner{{Key: o.owner.Key(), App: probeApp}}}
 	if err := config.Validate(); err != nil {
 		return err
 	}
 	o.work = mocapi.Work{Generation: 1, Instances: []mocapi.WantedInstance{{ID: id, Config: config.Marshal(), TAMURI: o.uri, Wake: 1, App: probeApp}}}
-	o.last = *a
+	o.cell = usecase.Cell{Instance: usecase.Instance(instance), Hardware: usecase.Hardware(a.Hardware)}
 	o.notify()
 	return nil
+}
+
+// instanceOf chooses the instance type: processes where the device runs them, as they need the least.
+func instanceOf(a *mocapi.Announcement) string {
+	if slices.Contains(a.InstanceTypes, string(usecase.Process)) {
+		return string(usecase.Process)
+	}
+	return a.InstanceTypes[0]
 }
 
 // notify answers who waits for work. The caller holds mu.
@@ -226,7 +235,7 @@ func (o *Operator) Await(ctx context.Context) ([]byte, error) {
 		return nil, ctx.Err()
 	}
 	o.mu.Lock()
-	cell := usecase.Cell{Instance: usecase.Instance(o.last.InstanceTypes[0]), Hardware: usecase.Hardware(o.last.Hardware)}
+	cell := o.cell
 	o.mu.Unlock()
 	const payload = "installed by sealift conform, never started\n"
 	p := manifest.Program{App: probeApp, Kind: usecase.UA, Sequence: 1, Digest: suit.SHA256([]byte(payload)), Size: int64(len(payload)),
