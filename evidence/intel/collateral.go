@@ -63,7 +63,9 @@ func (c *Collateral) Marshal() []byte {
 		}
 		return out
 	}
-	w.TCBInfoChain, w.QEIdentityChain, w.PCKCRLChain = positions(c.TCBInfoChain), positions(c.QEIdentityChain), positions(c.PCKCRLChain)
+	w.TCBInfoChain = positions(c.TCBInfoChain)
+	w.QEIdentityChain = positions(c.QEIdentityChain)
+	w.PCKCRLChain = positions(c.PCKCRLChain)
 	return cose.MustMarshal(w)
 }
 
@@ -161,7 +163,11 @@ func (r *PCSResponses) Collateral() (*Collateral, error) {
 		into *[][]byte
 		from []byte
 		what string
-	}{{&c.TCBInfoChain, r.TCBInfoChain, "TCB info"}, {&c.QEIdentityChain, r.QEIdentityChain, "QE identity"}, {&c.PCKCRLChain, r.PCKCRLChain, "PCK CRL"}} {
+	}{
+		{&c.TCBInfoChain, r.TCBInfoChain, "TCB info"},
+		{&c.QEIdentityChain, r.QEIdentityChain, "QE identity"},
+		{&c.PCKCRLChain, r.PCKCRLChain, "PCK CRL"},
+	} {
 		text, err := url.PathUnescape(string(part.from)) // PEM itself has no percent sign; its plus signs stay
 		p.note(err, part.what)
 		p.chain(part.into, text, part.what)

@@ -48,7 +48,8 @@ type TCBResult struct {
 // judgement: collateral of another platform, unknown modules or enclaves, no level that matches.
 func (v *VerifiedCollateral) Evaluate(c *Chain, qe *EnclaveReport, td *TDXPlatform) (*TCBResult, error) {
 	if (v.TEE() == TDX) != (td != nil) {
-		return nil, problem(evidence.CodeCertificate, ErrCollateral, "id of the TCB info", "that of the quote's TEE", v.info.ID, "the quote")
+		return nil, problem(evidence.CodeCertificate, ErrCollateral, "id of the TCB info",
+			"that of the quote's TEE", v.info.ID, "the quote")
 	}
 	if err := join(v.CheckRevocation(c), v.checkPlatform(c.PCK)); err != nil {
 		return nil, err
@@ -97,8 +98,8 @@ func (v *VerifiedCollateral) evaluatePlatform(p *PCK, td *TDXPlatform) (platform
 	if td != nil {
 		got += fmt.Sprintf(", TEE_TCB_SVN %v", td.TEETCBSVN)
 	}
-	return nil, nil, problem(evidence.CodeCertificate, ErrTCB, "TCB of the platform", "at least one of the levels in the TCB info", got,
-		"the TCB info for this FMSPC")
+	return nil, nil, problem(evidence.CodeCertificate, ErrTCB, "TCB of the platform",
+		"at least one of the levels in the TCB info", got, "the TCB info for this FMSPC")
 }
 
 // covers reports whether a platform has at least what a level demands. With TEE_TCB_SVN[1] above 0, the first two TDX
@@ -147,7 +148,8 @@ func (t *TCBInfo) evaluateModule(td *TDXPlatform) (*Part, error) {
 		}
 		return part, nil
 	}
-	return nil, problem(evidence.CodeCertificate, ErrTCB, "TDX module", "one with an identity in the TCB info", id, "the TCB info for this FMSPC")
+	return nil, problem(evidence.CodeCertificate, ErrTCB, "TDX module",
+		"one with an identity in the TCB info", id, "the TCB info for this FMSPC")
 }
 
 func (m *Module) check(td *TDXPlatform, source string) error {
@@ -191,7 +193,8 @@ func (q *QEIdentity) evaluate(r *EnclaveReport) (*Part, error) {
 	binary.LittleEndian.PutUint32(misc[:], r.MiscSelect)
 	var product error
 	if q.ISVProdID != r.ISVProdID {
-		product = problem(evidence.CodeCertificate, ErrTCB, "ISVPRODID of the QE", fmt.Sprint(q.ISVProdID), fmt.Sprint(r.ISVProdID), source)
+		product = problem(evidence.CodeCertificate, ErrTCB, "ISVPRODID of the QE",
+			fmt.Sprint(q.ISVProdID), fmt.Sprint(r.ISVProdID), source)
 	}
 	part, err := level(q.Levels, r.ISVSVN, "ISVSVN of the QE", source)
 	return part, join(

@@ -18,7 +18,8 @@ import (
 // [PCK.EndorsementKey]; items of collateral that are none are ignored. Its revocation lists are in force, so with it
 // [evidence.FieldRevocation] says "checked"; a revocation in a list that the verifier keeps counts beside it. Anchors are
 // root certificates.
-func (c *Cache) VerifyHardware(signed []byte, s *SignatureData, td *TDXPlatform, collateral [][]byte, in evidence.HardwareInput, out *evidence.Signed) []*evidence.Mismatch {
+func (c *Cache) VerifyHardware(signed []byte, s *SignatureData, td *TDXPlatform, collateral [][]byte,
+	in evidence.HardwareInput, out *evidence.Signed) []*evidence.Mismatch {
 	input := Input{Now: in.Now}
 	anchors := map[string]evidence.Anchor{}
 	for _, a := range in.Anchors {
@@ -92,8 +93,8 @@ func mismatches(err error) []*evidence.Mismatch {
 	if all := evidence.Mismatches(err); all != nil {
 		return all
 	}
-	return []*evidence.Mismatch{{Code: evidence.CodeMalformed, Claim: "certificates and collateral of the quote", Expected: "Intel's formats",
-		Got: err.Error(), Source: "the format", Err: err, Hint: "the bytes were damaged on the way"}}
+	return []*evidence.Mismatch{{Code: evidence.CodeMalformed, Claim: "certificates and collateral of the quote",
+		Expected: "Intel's formats", Got: err.Error(), Source: "the format", Err: err, Hint: "the bytes were damaged on the way"}}
 }
 
 // VendorAnchor returns the Intel SGX Root CA as a trust anchor for one of the two architectures.

@@ -103,8 +103,10 @@ func (p *PKI) Collateral(rand io.Reader, s CollateralSpec) (*Collateral, error) 
 	return c, err
 }
 
-func (s *CollateralSpec) crl(rand io.Reader, revoked []*x509.Certificate, issuer *x509.Certificate, key *ecdsa.PrivateKey) ([]byte, error) {
-	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: s.CRLFrom, NextUpdate: s.CRLTo, SignatureAlgorithm: x509.ECDSAWithSHA256}
+func (s *CollateralSpec) crl(rand io.Reader, revoked []*x509.Certificate, issuer *x509.Certificate,
+	key *ecdsa.PrivateKey) ([]byte, error) {
+	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: s.CRLFrom, NextUpdate: s.CRLTo,
+		SignatureAlgorithm: x509.ECDSAWithSHA256}
 	const keyCompromise = 1
 	for _, c := range revoked {
 		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: c.SerialNumber,

@@ -10,7 +10,6 @@ import (
 	"encoding/asn1"
 	"encoding/hex"
 	"fmt"
-	"strings"
 )
 
 // Common names of Intel's certificates. They are a part of the format: the emulated PKI has them too.
@@ -124,7 +123,8 @@ func parseCert(der []byte) (*x509.Certificate, error) {
 		return nil, malformed("certificate %q: want a P-256 key, and a signature by ECDSA with SHA-256", cert.Subject.CommonName)
 	}
 	if len(cert.UnhandledCriticalExtensions) > 0 {
-		return nil, malformed("certificate %q: unknown critical extension %v", cert.Subject.CommonName, cert.UnhandledCriticalExtensions[0])
+		return nil, malformed("certificate %q: unknown critical extension %v", cert.Subject.CommonName,
+			cert.UnhandledCriticalExtensions[0])
 	}
 	return cert, nil
 }
@@ -137,7 +137,8 @@ type attribute struct {
 
 // readAttributes reads a SEQUENCE OF attributes and gives each to the reader of its last arc. Every reader must be called
 // exactly once, except those in optional.
-func readAttributes(der []byte, prefix asn1.ObjectIdentifier, readers map[int]func(asn1.RawValue) error, optional ...int) error {
+func readAttributes(der []byte, prefix asn1.ObjectIdentifier, readers map[int]func(asn1.RawValue) error,
+	optional ...int) error {
 	var list []attribute
 	if rest, err := asn1.Unmarshal(der, &list); err != nil || len(rest) > 0 {
 		return malformed("SGX extension: %v is no sequence of attributes: %v", prefix, err)
@@ -260,6 +261,6 @@ func (p *PCK) EndorsementKey() string {
 
 // String names the platform without its PPID.
 func (p *PCK) String() string {
-	return fmt.Sprintf("platform with FMSPC %s, PCE ID %s, certified by the %s CA", strings.ToLower(hex.EncodeToString(p.FMSPC[:])),
+	return fmt.Sprintf("platform with FMSPC %s, PCE ID %s, certified by the %s CA", hex.EncodeToString(p.FMSPC[:]),
 		hex.EncodeToString(p.PCEID[:]), p.CA)
 }

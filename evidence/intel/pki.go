@@ -85,7 +85,8 @@ func NewPKI(rand io.Reader, now time.Time) (*PKI, error) {
 }
 
 // issue completes a template with a name, a serial number and a key identifier, and signs it.
-func issue(rand io.Reader, t *x509.Certificate, cn string, parent *x509.Certificate, pub *ecdsa.PublicKey, key *ecdsa.PrivateKey) (*x509.Certificate, error) {
+func issue(rand io.Reader, t *x509.Certificate, cn string, parent *x509.Certificate, pub *ecdsa.PublicKey,
+	key *ecdsa.PrivateKey) (*x509.Certificate, error) {
 	serial := make([]byte, 20)
 	if _, err := io.ReadFull(rand, serial); err != nil {
 		return nil, fmt.Errorf("issue %q: %w", cn, err)

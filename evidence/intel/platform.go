@@ -48,8 +48,13 @@ type quotingEnclave struct {
 // QE returns the report of the platform's quoting enclave as the emulator makes it, without REPORTDATA: Intel's format
 // with a signer of its own.
 func QE(t TEE) EnclaveReport {
-	return EnclaveReport{Attributes: [16]byte{0: 0x11, 8: 0xe7}, MREnclave: sha256.Sum256([]byte(evidence.EmulatedMark + " enclave " + qeID(t))),
-		MRSigner: sha256.Sum256([]byte(evidence.EmulatedMark + " signer " + qeID(t))), ISVProdID: map[TEE]uint16{SGX: 1, TDX: 2}[t], ISVSVN: 8}
+	return EnclaveReport{
+		Attributes: [16]byte{0: 0x11, 8: 0xe7}, // INIT and PROVISION_KEY, as Intel's; XFRM
+		MREnclave:  sha256.Sum256([]byte(evidence.EmulatedMark + " enclave " + qeID(t))),
+		MRSigner:   sha256.Sum256([]byte(evidence.EmulatedMark + " signer " + qeID(t))),
+		ISVProdID:  map[TEE]uint16{SGX: 1, TDX: 2}[t],
+		ISVSVN:     8,
+	}
 }
 
 // NewPlatform makes a platform and certifies its PCK with Intel's six extensions.
@@ -73,8 +78,9 @@ func (p *PKI) NewPlatform(rand io.Reader, s PlatformSpec) (*Platform, error) {
 		return nil, fmt.Errorf("make a PCK: %w", err)
 	}
 	cert, err := issue(rand, &x509.Certificate{NotBefore: s.NotBefore, NotAfter: s.NotAfter, BasicConstraintsValid: true,
-		CRLDistributionPoints: []string{pckCRLURL + string(s.CA)}, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageContentCommitment,
-		ExtraExtensions: []pkix.Extension{{Id: oidSGX, Value: extension}}}, cnPCK, ca, &key.PublicKey, caKey)
+		CRLDistributionPoints: []string{pckCRLURL + string(s.CA)},
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageContentCommitment,
+		ExtraExtensions:       []pkix.Extension{{Id: oidSGX, Value: extension}}}, cnPCK, ca, &key.PublicKey, caKey)
 	if err != nil {
 		return nil, err
 	}

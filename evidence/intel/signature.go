@@ -151,7 +151,8 @@ func parsePEM(data []byte, n int) ([][]byte, error) {
 			return nil, malformed("certificate chain: want %d certificates in PEM and nothing else", n)
 		}
 		block, rest := pem.Decode(data)
-		if block == nil || len(block.Headers) > 0 || !bytes.Equal(dense(data[:len(data)-len(rest)]), dense(pem.EncodeToMemory(block))) {
+		if block == nil || len(block.Headers) > 0 ||
+			!bytes.Equal(dense(data[:len(data)-len(rest)]), dense(pem.EncodeToMemory(block))) {
 			return nil, malformed("certificate chain: certificate %d is no PEM", len(out))
 		}
 		out, data = append(out, block.Bytes), rest

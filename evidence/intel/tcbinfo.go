@@ -108,8 +108,8 @@ func parseTCBInfo(data []byte) (*TCBInfo, error) {
 		return nil, fmt.Errorf("%w: TCB info: %w", ErrMalformed, err)
 	}
 	if t.Version != tcbInfoVersion || t.ID != SGX.String() && t.ID != TDX.String() || t.TCBType != 0 {
-		return nil, malformed("TCB info %q of version %d and TCB type %d, want SGX or TDX, version %d, type 0", t.ID, t.Version, t.TCBType,
-			tcbInfoVersion)
+		return nil, malformed("TCB info %q of version %d and TCB type %d, want SGX or TDX, version %d, type 0", t.ID, t.Version,
+			t.TCBType, tcbInfoVersion)
 	}
 	tdx := t.ID == TDX.String()
 	if len(t.FMSPC) != 6 || len(t.PCEID) != 2 || len(t.Levels) == 0 || len(t.Levels) > maxLevels || tdx != (t.Module != nil) ||

@@ -38,7 +38,8 @@ func (v *VerifiedCollateral) ValidAt(now time.Time) error {
 	var all []error
 	for _, p := range v.periods {
 		if err := p.check(now); err != nil {
-			err.(*evidence.Mismatch).Hint = "put current collateral of this platform in place, or verify as of a time at which this was valid"
+			err.(*evidence.Mismatch).Hint = "put current collateral of this platform in place, or verify as of a time at which " +
+				"this was valid"
 			all = append(all, err)
 		}
 	}
@@ -90,7 +91,8 @@ func (c *Collateral) verify(root *x509.Certificate) (*VerifiedCollateral, error)
 		return nil, err
 	}
 	if want := qeID(v.TEE()); v.qe.ID != want {
-		return nil, problem(evidence.CodeCertificate, ErrCollateral, "id of the QE identity", want, v.qe.ID, "the TCB info beside it")
+		return nil, problem(evidence.CodeCertificate, ErrCollateral, "id of the QE identity", want, v.qe.ID,
+			"the TCB info beside it")
 	}
 	v.periods = append(v.periods, period{v.info.IssueDate, v.info.NextUpdate, "TCB info"},
 		period{v.qe.IssueDate, v.qe.NextUpdate, "QE identity"})
@@ -106,7 +108,8 @@ func (v *VerifiedCollateral) TEE() TEE {
 }
 
 // document checks one signed document and the chain of its signer.
-func (v *VerifiedCollateral) document(data []byte, signature *[signatureSize]byte, chain [][]byte, rootCRL *x509.RevocationList, what string) error {
+func (v *VerifiedCollateral) document(data []byte, signature *[signatureSize]byte, chain [][]byte,
+	rootCRL *x509.RevocationList, what string) error {
 	signer, err := v.issuer(chain, rootCRL, what, cnTCBSigning)
 	if err != nil {
 		return err
@@ -119,7 +122,8 @@ func (v *VerifiedCollateral) document(data []byte, signature *[signatureSize]byt
 }
 
 // issuer verifies a chain of two certificates, the first of which has one of the names, and that it is not revoked.
-func (v *VerifiedCollateral) issuer(chain [][]byte, rootCRL *x509.RevocationList, what string, names ...string) (*x509.Certificate, error) {
+func (v *VerifiedCollateral) issuer(chain [][]byte, rootCRL *x509.RevocationList, what string,
+	names ...string) (*x509.Certificate, error) {
 	if len(chain) != 2 {
 		return nil, malformed("issuer chain of the %s: %d certificates, want 2", what, len(chain))
 	}

@@ -143,8 +143,8 @@ func (r *logReader) specID() error {
 	algorithms := body.uint32()
 	id, size := body.uint16(), body.uint16()
 	vendor := body.next(1)
-	if body.short || algorithms != 1 || id != algSHA384 || size != sha512.Size384 || len(body.next(int(vendor[0]))) != int(vendor[0]) ||
-		len(body.data) > 0 {
+	if body.short || algorithms != 1 || id != algSHA384 || size != sha512.Size384 ||
+		len(body.next(int(vendor[0]))) != int(vendor[0]) || len(body.data) > 0 {
 		return fmt.Errorf("%w: %d algorithms, the first 0x%x, want SHA-384 alone", ErrEventLog, algorithms, id)
 	}
 	return nil
@@ -157,7 +157,8 @@ func (r *logReader) event() (Event, error) {
 	digest := r.next(sha512.Size384)
 	size := r.uint32()
 	if r.short || count != 1 || alg != algSHA384 || size > maxEventData {
-		return Event{}, fmt.Errorf("%d digests, the first of algorithm 0x%x, %d bytes of data, or the log ends within it", count, alg, size)
+		return Event{}, fmt.Errorf("%d digests, the first of algorithm 0x%x, %d bytes of data, or the log ends within it",
+			count, alg, size)
 	}
 	data := r.next(int(size))
 	if r.short {

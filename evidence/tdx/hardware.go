@@ -61,14 +61,15 @@ func (h *Hardware) VerifyHardware(e evidence.HardwareEvidence, in evidence.Hardw
 	}
 	if err != nil {
 		return nil, []*evidence.Mismatch{{Code: evidence.CodeMalformed, Claim: "TDX quote", Expected: "a quote of version 4 or 5",
-			Got: err.Error(), Source: "the format", Err: err, Hint: "the bytes were damaged on the way, or the device speaks another version"}}
+			Got: err.Error(), Source: "the format", Err: err,
+			Hint: "the bytes were damaged on the way, or the device speaks another version"}}
 	}
 	out := q.describe()
 	found := h.cache.VerifyHardware(q.signed, q.signature, q.report.platform(), e.Collateral, in, out)
 	found = append(found, q.checkLogs(e.Collateral, out)...)
 	if !bytes.Equal(q.report.MRConfigID[sha256.Size:], make([]byte, 48-sha256.Size)) {
-		found = append(found, &evidence.Mismatch{Code: evidence.CodeConfig, Claim: "MRCONFIGID", Got: hex.EncodeToString(q.report.MRConfigID[:]),
-			Expected: "a SHA-256 and 16 zero bytes", Source: "the format of a TEE instance's Evidence",
+		found = append(found, &evidence.Mismatch{Code: evidence.CodeConfig, Claim: "MRCONFIGID",
+			Got: hex.EncodeToString(q.report.MRConfigID[:]), Expected: "a SHA-256 and 16 zero bytes", Source: "the format of a TEE instance's Evidence",
 			Hint: "the TD was not launched with a measured configuration"})
 	}
 	return out, found
@@ -79,8 +80,8 @@ func (q *Quote) describe() *evidence.Signed {
 	r := &q.report
 	s := &evidence.Signed{ReportData: r.ReportData[:], Config: r.MRConfigID[:sha256.Size], ConfigField: "MRCONFIGID",
 		Measurements: r.Measurements(),
-		Fields: map[string]any{"version": q.Version(), "TEE_TCB_SVN": r.TEETCBSVN, "MRSEAM": r.MRSEAM[:], "MRSIGNERSEAM": r.MRSIGNERSEAM[:],
-			"SEAMATTRIBUTES": r.SEAMAttributes[:], "TDATTRIBUTES": r.Attributes, "XFAM": r.XFAM, "MROWNER": r.MROwner[:],
+		Fields: map[string]any{"version": q.Version(), "TEE_TCB_SVN": r.TEETCBSVN, "MRSEAM": r.MRSEAM[:],
+			"MRSIGNERSEAM": r.MRSIGNERSEAM[:], "SEAMATTRIBUTES": r.SEAMAttributes[:], "TDATTRIBUTES": r.Attributes, "XFAM": r.XFAM, "MROWNER": r.MROwner[:],
 			"MROWNERCONFIG": r.MROwnerConfig[:]}}
 	if r.Extended {
 		s.Fields["TEE_TCB_SVN_2"] = r.TEETCBSVN2

@@ -183,8 +183,8 @@ func (r *Report) marshalSigned(version uint16, userData [20]byte) ([]byte, error
 		return nil, fmt.Errorf("%w: version %d has no such TD report", ErrMalformed, version)
 	}
 	parts = append(parts, &wireReport{TEETCBSVN: r.TEETCBSVN, MRSEAM: r.MRSEAM, MRSIGNERSEAM: r.MRSIGNERSEAM,
-		SEAMAttributes: r.SEAMAttributes, Attributes: uint64(r.Attributes), XFAM: uint64(r.XFAM), MRTD: r.MRTD, MRConfigID: r.MRConfigID,
-		MROwner: r.MROwner, MROwnerConfig: r.MROwnerConfig, RTMR: r.RTMR, ReportData: r.ReportData})
+		SEAMAttributes: r.SEAMAttributes, Attributes: uint64(r.Attributes), XFAM: uint64(r.XFAM), MRTD: r.MRTD,
+		MRConfigID: r.MRConfigID, MROwner: r.MROwner, MROwnerConfig: r.MROwnerConfig, RTMR: r.RTMR, ReportData: r.ReportData})
 	if r.Extended {
 		parts = append(parts, &wireExtension{TEETCBSVN2: r.TEETCBSVN2, MRServiceTD: r.MRServiceTD})
 	}

@@ -73,8 +73,8 @@ func (a Attributes) String() string {
 	for _, n := range []struct {
 		bit  Attributes
 		name string
-	}{{AttributeLASS, "LASS"}, {AttributeSEPTVEDisable, "SEPT_VE_DISABLE"}, {AttributeMigratable, "MIGRATABLE"}, {AttributePKS, "PKS"},
-		{AttributeKL, "KL"}, {AttributePerfmon, "PERFMON"}} {
+	}{{AttributeLASS, "LASS"}, {AttributeSEPTVEDisable, "SEPT_VE_DISABLE"}, {AttributeMigratable, "MIGRATABLE"},
+		{AttributePKS, "PKS"}, {AttributeKL, "KL"}, {AttributePerfmon, "PERFMON"}} {
 		if a&n.bit != 0 {
 			names = append(names, n.name)
 		}

@@ -53,7 +53,8 @@ func (v *Verifier) Verify(quote []byte, collateral [][]byte, now time.Time) (*Ve
 	if err != nil {
 		return nil, err
 	}
-	p, err := v.cache.Verify(q.signed, q.signature, q.report.platform(), intel.Input{Roots: v.roots, Now: now, Collateral: collateral})
+	p, err := v.cache.Verify(q.signed, q.signature, q.report.platform(),
+		intel.Input{Roots: v.roots, Now: now, Collateral: collateral})
 	if err != nil {
 		return nil, err
 	}
