@@ -47,28 +47,34 @@ func TestCollateralParts(t *testing.T) {
 		sentinel error
 		claim    string
 	}{
-		"TCB info":                  {func(c *Collateral) { c.TCBInfo[20] ^= 1 }, ErrSignature, "signature of the TCB info"},
-		"a space in TCB info":       {func(c *Collateral) { c.TCBInfo = append(c.TCBInfo, ' ') }, ErrSignature, "signature of the TCB info"},
-		"TCB info's signature":      {func(c *Collateral) { c.TCBInfoSignature[40] ^= 1 }, ErrSignature, "signature of the TCB info"},
-		"QE identity":               {func(c *Collateral) { c.QEIdentity[20] ^= 1 }, ErrSignature, "signature of the QE identity"},
-		"QE identity's signature":   {func(c *Collateral) { c.QEIdentitySignature[0] ^= 1 }, ErrSignature, "signature of the QE identity"},
-		"root CRL":                  {func(c *Collateral) { c.RootCRL[len(c.RootCRL)-1] ^= 1 }, ErrSignature, "signature of the root CRL"},
-		"PCK CRL":                   {func(c *Collateral) { c.PCKCRL[len(c.PCKCRL)-1] ^= 1 }, ErrSignature, "signature of the PCK CRL"},
-		"PCK CRL by the root":       {func(c *Collateral) { c.PCKCRL = c.RootCRL }, ErrSignature, "signature of the PCK CRL"},
-		"the other one's documents": {func(c *Collateral) { c.TCBInfo, c.QEIdentity = c.QEIdentity, c.TCBInfo }, ErrSignature, "signature of the TCB info"},
-		"a stranger's TCB info":     {func(c *Collateral) { c.TCBInfo, c.TCBInfoSignature = foreign.TCBInfo, foreign.TCBInfoSignature }, ErrSignature, "signature of the TCB info"},
-		"a stranger's signer":       {func(c *Collateral) { c.TCBInfoChain[0] = other.TCBSigning.Raw }, ErrChain, "certificate Intel SGX TCB Signing"},
-		"a stranger's chain":        {func(c *Collateral) { c.QEIdentityChain = foreign.QEIdentityChain }, ErrChain, "root certificate"},
-		"a stranger's CRL":          {func(c *Collateral) { c.PCKCRL = foreign.PCKCRL }, ErrSignature, "signature of the PCK CRL"},
-		"a stranger's CRL chain":    {func(c *Collateral) { c.PCKCRLChain = foreign.PCKCRLChain }, ErrChain, "root certificate"},
-		"signed by the CA":          {func(c *Collateral) { c.TCBInfoChain[0] = pki.Platform.Raw }, ErrCertificate, "certificate Intel SGX PCK Platform CA"},
-		"CRL by the signer":         {func(c *Collateral) { c.PCKCRLChain[0] = pki.TCBSigning.Raw }, ErrCertificate, "certificate Intel SGX TCB Signing"},
-		"CRL of the root as its":    {func(c *Collateral) { c.RootCRL = c.PCKCRL }, ErrSignature, "signature of the root CRL"},
-		"QE identity of SGX":        {func(c *Collateral) { c.QEIdentity, c.QEIdentitySignature = sgx.QEIdentity, sgx.QEIdentitySignature }, ErrCollateral, "id of the QE identity"},
-		"no root CRL":               {func(c *Collateral) { c.RootCRL = nil }, ErrMalformed, ""},
-		"no PCK CRL":                {func(c *Collateral) { c.PCKCRL = nil }, ErrMalformed, ""},
-		"no chain":                  {func(c *Collateral) { c.TCBInfoChain = nil }, ErrMalformed, ""},
-		"no certificate":            {func(c *Collateral) { c.TCBInfoChain[0] = []byte{1} }, ErrMalformed, ""},
+		"TCB info":                {func(c *Collateral) { c.TCBInfo[20] ^= 1 }, ErrSignature, "signature of the TCB info"},
+		"a space in TCB info":     {func(c *Collateral) { c.TCBInfo = append(c.TCBInfo, ' ') }, ErrSignature, "signature of the TCB info"},
+		"TCB info's signature":    {func(c *Collateral) { c.TCBInfoSignature[40] ^= 1 }, ErrSignature, "signature of the TCB info"},
+		"QE identity":             {func(c *Collateral) { c.QEIdentity[20] ^= 1 }, ErrSignature, "signature of the QE identity"},
+		"QE identity's signature": {func(c *Collateral) { c.QEIdentitySignature[0] ^= 1 }, ErrSignature, "signature of the QE identity"},
+		"root CRL":                {func(c *Collateral) { c.RootCRL[len(c.RootCRL)-1] ^= 1 }, ErrSignature, "signature of the root CRL"},
+		"PCK CRL":                 {func(c *Collateral) { c.PCKCRL[len(c.PCKCRL)-1] ^= 1 }, ErrSignature, "signature of the PCK CRL"},
+		"PCK CRL by the root":     {func(c *Collateral) { c.PCKCRL = c.RootCRL }, ErrSignature, "signature of the PCK CRL"},
+		"the other one's documents": {func(c *Collateral) { c.TCBInfo, c.QEIdentity = c.QEIdentity, c.TCBInfo },
+			ErrSignature, "signature of the TCB info"},
+		"a stranger's TCB info": {func(c *Collateral) { c.TCBInfo, c.TCBInfoSignature = foreign.TCBInfo, foreign.TCBInfoSignature },
+			ErrSignature, "signature of the TCB info"},
+		"a stranger's signer": {func(c *Collateral) { c.TCBInfoChain[0] = other.TCBSigning.Raw },
+			ErrChain, "certificate Intel SGX TCB Signing"},
+		"a stranger's chain":     {func(c *Collateral) { c.QEIdentityChain = foreign.QEIdentityChain }, ErrChain, "root certificate"},
+		"a stranger's CRL":       {func(c *Collateral) { c.PCKCRL = foreign.PCKCRL }, ErrSignature, "signature of the PCK CRL"},
+		"a stranger's CRL chain": {func(c *Collateral) { c.PCKCRLChain = foreign.PCKCRLChain }, ErrChain, "root certificate"},
+		"signed by the CA": {func(c *Collateral) { c.TCBInfoChain[0] = pki.Platform.Raw },
+			ErrCertificate, "certificate Intel SGX PCK Platform CA"},
+		"CRL by the signer": {func(c *Collateral) { c.PCKCRLChain[0] = pki.TCBSigning.Raw },
+			ErrCertificate, "certificate Intel SGX TCB Signing"},
+		"CRL of the root as its": {func(c *Collateral) { c.RootCRL = c.PCKCRL }, ErrSignature, "signature of the root CRL"},
+		"QE identity of SGX": {func(c *Collateral) { c.QEIdentity, c.QEIdentitySignature = sgx.QEIdentity, sgx.QEIdentitySignature },
+			ErrCollateral, "id of the QE identity"},
+		"no root CRL":    {func(c *Collateral) { c.RootCRL = nil }, ErrMalformed, ""},
+		"no PCK CRL":     {func(c *Collateral) { c.PCKCRL = nil }, ErrMalformed, ""},
+		"no chain":       {func(c *Collateral) { c.TCBInfoChain = nil }, ErrMalformed, ""},
+		"no certificate": {func(c *Collateral) { c.TCBInfoChain[0] = []byte{1} }, ErrMalformed, ""},
 	} {
 		coll := mustCollateral(t, p, TDX, nil)
 		c.change(coll)
@@ -98,7 +104,8 @@ func TestCollateralTimes(t *testing.T) {
 		"PCK CRL":  func(s *CollateralSpec, from, to time.Time) { s.CRLFrom, s.CRLTo = from, to },
 	} {
 		c := mustCollateral(t, p, TDX, func(s *CollateralSpec) { change(s, now.Add(-time.Minute), now.Add(time.Minute)) })
-		for offset, ok := range map[time.Duration]bool{-time.Minute: true, time.Minute: true, 0: true, -61 * time.Second: false, 61 * time.Second: false} {
+		for offset, ok := range map[time.Duration]bool{-time.Minute: true, time.Minute: true, 0: true,
+			-61 * time.Second: false, 61 * time.Second: false} {
 			v, err := c.Verify(emulated().Root, now.Add(offset))
 			if (err == nil) != ok || !ok && !strings.Contains(err.Error(), "validity of "+what) {
 				t.Errorf("%s at %v: %v", what, offset, err)
@@ -174,10 +181,12 @@ func TestForms(t *testing.T) {
 	if !bytes.Equal(from.Marshal(), c.Marshal()) {
 		t.Error("the service's answers give something else")
 	}
-	object, err := json.Marshal(map[string]string{"tcb_info": string(c.TCBInfo), "tcb_info_signature": hex.EncodeToString(c.TCBInfoSignature[:]),
+	object, err := json.Marshal(map[string]string{"tcb_info": string(c.TCBInfo),
+		"tcb_info_signature":    hex.EncodeToString(c.TCBInfoSignature[:]),
 		"tcb_info_issuer_chain": string(chain(c.TCBInfoChain)), "qe_identity": string(c.QEIdentity),
 		"qe_identity_signature": hex.EncodeToString(c.QEIdentitySignature[:]), "qe_identity_issuer_chain": string(chain(c.QEIdentityChain)),
-		"root_ca_crl": hex.EncodeToString(c.RootCRL), "pck_crl": hex.EncodeToString(c.PCKCRL), "pck_crl_issuer_chain": string(chain(c.PCKCRLChain))})
+		"root_ca_crl": hex.EncodeToString(c.RootCRL), "pck_crl": hex.EncodeToString(c.PCKCRL),
+		"pck_crl_issuer_chain": string(chain(c.PCKCRLChain))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,7 +317,8 @@ func TestRestrictedList(t *testing.T) {
 	p := platform(t, nil)
 	c := mustCollateral(t, p, SGX, nil)
 	list, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: now.Add(-time.Hour),
-		NextUpdate: now.Add(time.Hour), ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: []byte{0x30, 0}}}},
+		NextUpdate:      now.Add(time.Hour),
+		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: []byte{0x30, 0}}}},
 		emulated().Platform, emulated().platform)
 	if err != nil {
 		t.Fatal(err)

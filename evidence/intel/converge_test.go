@@ -82,7 +82,8 @@ func TestLevels(t *testing.T) {
 	for _, tee := range []TEE{SGX, TDX} {
 		for name, raise := range map[string]func(*TCB){
 			"first component": func(l *TCB) { l.SGX[0].SVN++ }, "last component": func(l *TCB) { l.SGX[15].SVN++ },
-			"PCESVN": func(l *TCB) { *l.PCESVN++ }, "a TDX component": func(l *TCB) { l.TDX[2].SVN++ }, "last TDX component": func(l *TCB) { l.TDX[15].SVN++ },
+			"PCESVN":          func(l *TCB) { *l.PCESVN++ },
+			"a TDX component": func(l *TCB) { l.TDX[2].SVN++ }, "last TDX component": func(l *TCB) { l.TDX[15].SVN++ },
 			"TDX module": func(l *TCB) { l.TDX[0].SVN++; l.TDX[1].SVN++ },
 		} {
 			if strings.Contains(name, "TDX") && tee == SGX {
@@ -176,7 +177,8 @@ func TestOlderModule(t *testing.T) {
 	if err != nil || proof.TCB.Status != OutOfDate {
 		t.Errorf("%+v, %v", proof, err)
 	}
-	if _, err = verify(t, p, TDX, collateral(t, p, TDX, func(s *CollateralSpec) { s.TCBInfo.Module.MRSigner = ones(48) })); !errors.Is(err, ErrTCB) {
+	_, err = verify(t, p, TDX, collateral(t, p, TDX, func(s *CollateralSpec) { s.TCBInfo.Module.MRSigner = ones(48) }))
+	if !errors.Is(err, ErrTCB) {
 		t.Errorf("another signer of the module: %v", err)
 	}
 }

@@ -69,7 +69,8 @@ func verify(t testing.TB, p *Platform, tee TEE, coll ...[]byte) (*Proof, error) 
 	if tee == TDX {
 		td = &tdx
 	}
-	return NewCache(4).Verify([]byte("quote"), s, td, Input{Roots: []*x509.Certificate{VendorRoot(), emulated().Root}, Now: now, Collateral: coll})
+	return NewCache(4).Verify([]byte("quote"), s, td,
+		Input{Roots: []*x509.Certificate{VendorRoot(), emulated().Root}, Now: now, Collateral: coll})
 }
 
 func TestMintedVerifies(t *testing.T) {

@@ -45,7 +45,8 @@ func TestRealPCKs(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := c.PCK
-		if theirs.PPID != hex.EncodeToString(p.PPID[:]) || theirs.FMSPC != hex.EncodeToString(p.FMSPC[:]) || theirs.PCEID != hex.EncodeToString(p.PCEID[:]) ||
+		if theirs.PPID != hex.EncodeToString(p.PPID[:]) || theirs.FMSPC != hex.EncodeToString(p.FMSPC[:]) ||
+			theirs.PCEID != hex.EncodeToString(p.PCEID[:]) ||
 			theirs.TCB.PCESvn != p.PCESVN || !bytes.Equal(theirs.TCB.CPUSvnComponents, p.SVN[:]) || !bytes.Equal(theirs.TCB.CPUSvn, p.CPUSVN[:]) {
 			t.Errorf("%s: %+v, the library reads %+v", row["file"], p, theirs)
 		}
@@ -119,8 +120,9 @@ func TestPCKExtension(t *testing.T) {
 func certify(t *testing.T, which CA, extension []byte) *PCK {
 	t.Helper()
 	ca, key := emulated().ca(which)
-	cert, err := issue(randReader, &x509.Certificate{NotBefore: now, NotAfter: now, BasicConstraintsValid: true, CRLDistributionPoints: []string{crlURL},
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtraExtensions: []pkix.Extension{{Id: oidSGX, Value: extension}}}, cnPCK, ca, &key.PublicKey, key)
+	cert, err := issue(randReader, &x509.Certificate{NotBefore: now, NotAfter: now, BasicConstraintsValid: true,
+		CRLDistributionPoints: []string{crlURL}, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtraExtensions: []pkix.Extension{{Id: oidSGX, Value: extension}}}, cnPCK, ca, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
 	}

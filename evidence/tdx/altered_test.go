@@ -292,12 +292,14 @@ func TestRevoked(t *testing.T) {
 func TestDebugShows(t *testing.T) {
 	pki := emulated()
 	d := device(t, pki, nil)
-	for attributes, debug := range map[Attributes]bool{AttributeSEPTVEDisable: false, AttributeDebug: true, 1 << 7: true, AttributeMigratable: false} {
+	for attributes, debug := range map[Attributes]bool{AttributeSEPTVEDisable: false, AttributeDebug: true, 1 << 7: true,
+		AttributeMigratable: false} {
 		v, err := Verify(mint(t, d, func(r *Report) { r.Attributes = attributes }), nil, now, pki.Root)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if a := v.Report.Attributes; a.Debug() != debug || strings.Contains(a.String(), "DEBUG") != debug || a.Migratable() != (a == AttributeMigratable) {
+		if a := v.Report.Attributes; a.Debug() != debug || strings.Contains(a.String(), "DEBUG") != debug ||
+			a.Migratable() != (a == AttributeMigratable) {
 			t.Errorf("%v", v.Report.Attributes)
 		}
 	}

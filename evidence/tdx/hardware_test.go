@@ -37,7 +37,8 @@ func wrapped(quote []byte, collateral ...[]byte) evidence.HardwareEvidence {
 }
 
 func input(pki *intel.PKI, store evidence.Endorsements) evidence.HardwareInput {
-	return evidence.HardwareInput{Anchors: []evidence.Anchor{intel.VendorAnchor(evidence.TDX), pki.Anchor(evidence.TDX)}, Endorsements: store, Now: now}
+	return evidence.HardwareInput{Anchors: []evidence.Anchor{intel.VendorAnchor(evidence.TDX), pki.Anchor(evidence.TDX)},
+		Endorsements: store, Now: now}
 }
 
 func TestVerifyHardware(t *testing.T) {
@@ -74,12 +75,13 @@ func TestVerifyHardware(t *testing.T) {
 			if status != nil || until {
 				t.Errorf("%s: status %v, until %v", name, status, s.Until)
 			}
-		} else if status != "UpToDate" || !until || s.Fields["tcb-status-module"] != "UpToDate" || s.Fields["TDATTRIBUTES"] != AttributeSEPTVEDisable {
+		} else if status != "UpToDate" || !until || s.Fields["tcb-status-module"] != "UpToDate" ||
+			s.Fields["TDATTRIBUTES"] != AttributeSEPTVEDisable {
 			t.Errorf("%s: %v", name, s.Fields)
 		}
 	}
-	for _, e := range []evidence.HardwareEvidence{{MediaType: tsm.MediaType}, {MediaType: tsm.MediaType, Data: tsm.Report{Provider: tsm.ProviderSNP,
-		OutBlob: quote}.Marshal()}} {
+	for _, e := range []evidence.HardwareEvidence{{MediaType: tsm.MediaType},
+		{MediaType: tsm.MediaType, Data: tsm.Report{Provider: tsm.ProviderSNP, OutBlob: quote}.Marshal()}} {
 		if h.Reads(e) {
 			t.Errorf("reads %+v", e)
 		}
@@ -122,7 +124,8 @@ func TestVerifyHardwareReportsAll(t *testing.T) {
 	for _, m := range found {
 		got = append(got, m.Code+" "+m.Claim)
 	}
-	for _, want := range []string{"evidence.certificate validity of certificate Intel SGX PCK Certificate", "evidence.signature signature of the quote",
+	for _, want := range []string{"evidence.certificate validity of certificate Intel SGX PCK Certificate",
+		"evidence.signature signature of the quote",
 		"evidence.certificate validity of QE identity", "evidence.malformed event log", "evidence.config MRCONFIGID"} {
 		if !slices.Contains(got, want) {
 			t.Errorf("%q is missing in %q", want, got)
@@ -171,10 +174,11 @@ func TestBundle(t *testing.T) {
 	agent := newKey(t)
 	claims := evidence.Claims{Nonce: evidence.MixChallenge([32]byte{1}, [32]byte{2}), UEID: id[:], OEMID: []byte{1, 2, 3},
 		HWModel: make([]byte, 32), HWVersion: "1", AgentEncKey: newKey(t)}
-	bundle, err := evidence.Collect(claims, evidence.TDX.BindingName(true), agent, config, func(b [64]byte) (evidence.HardwareEvidence, error) {
+	sign := func(b [64]byte) (evidence.HardwareEvidence, error) {
 		quote := mint(t, d, func(r *Report) { r.ReportData, r.MRConfigID = b, ConfigID(sha256.Sum256(config)) })
 		return wrapped(quote, with...), nil
-	})
+	}
+	bundle, err := evidence.Collect(claims, evidence.TDX.BindingName(true), agent, config, sign)
 	if err != nil {
 		t.Fatal(err)
 	}
