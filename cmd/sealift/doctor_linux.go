@@ -5,9 +5,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
+	"slices"
 
 	"sealift/internal/dev"
+	"sealift/internal/image"
 	"sealift/internal/platform/attester"
+	"sealift/internal/platform/qemu"
 	"sealift/internal/platform/sandbox"
 )
 
@@ -23,6 +27,7 @@ func deviceChecks() []check {
 	for _, f := range sandbox.Probe() {
 		checks = append(checks, check{Name: f.Name, OK: f.OK, Required: f.Required, Detail: f.Detail})
 	}
+	checks = append(checks, machineChecks()...)
 	for _, p := range attester.ProbeAll(context.Background(), attester.This()) {
 		name := "TEE by " + p.Name
 		if p.Hardware != "" {
@@ -32,4 +37,26 @@ func deviceChecks() []check {
 		checks = append(checks, c)
 	}
 	return checks
+}
+
+// machineChecks looks at what virtual machines need.
+func machineChecks() []check {
+	program := check{Name: "QEMU", Hint: "instances of the type vm need it"}
+	if path, err := qemu.Find(); err != nil {
+		program.Detail = err.Error()
+	} else {
+		program.OK, program.Detail = true, path
+	}
+	guest := check{Name: "image of a vm", Hint: "sh scripts/setup.sh fetches a kernel, sealift image build -o bin/images --kernel .cache/kernel makes the image"}
+	paths, err := dev.FindImages()
+	i := slices.IndexFunc(paths, func(p string) bool { return filepath.Base(p) == image.FileName(image.VM) })
+	switch {
+	case err != nil:
+		guest.Detail = err.Error()
+	case i < 0:
+		guest.Detail = "not in the folder " + image.Dir + " beside this program"
+	default:
+		guest.OK, guest.Detail = true, paths[i]
+	}
+	return []check{program, guest}
 }

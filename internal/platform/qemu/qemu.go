@@ -10,6 +10,8 @@
 // QEMU itself parses what a hostile guest writes to its devices, so it is confined in turn: a user of its own where the
 // starter can give it one, namespaces of its own (user, mount, pid, net, ipc, uts, cgroup), a Landlock domain in which it can read
 // programs and libraries and write nothing, its own seccomp filter (-sandbox), resource limits, and death with its starter.
+//
+// The processor is always emulated too (TCG). A /dev/kvm that can be opened says nothing about whether this kernel boots under it.
 package qemu
 
 import (
@@ -46,7 +48,6 @@ type Machine struct {
 	Ports                       []Port
 	Console                     io.Writer // gets what the guest writes to its serial console, and what QEMU says
 	UID                         int       // the user of the host that QEMU runs as; 0 is the starter's own
-	KVM                         bool      // let the processor run the guest instead of emulating one
 }
 
 // files are what QEMU inherits, as descriptors 3, 4, ...
@@ -68,15 +69,12 @@ func (m Machine) args() ([]string, error) {
 	if m.Kernel == nil || m.Initramfs == nil || m.VCPUs == 0 || m.MemoryMiB == 0 || len(m.Ports) > maxPorts {
 		return nil, errors.New("qemu: a machine needs a kernel, an initramfs, processors and memory, and has at most 8 ports")
 	}
-	accel := "tcg,tb-size=16" // a larger buffer for translated code costs memory and gains nothing
-	if m.KVM {
-		accel = "kvm"
-	}
 	fd := firstFD
 	next := func() string { fd++; return strconv.Itoa(fd - 1) }
 	args := []string{
 		Program, "-name", "tee", "-no-user-config", "-nodefaults", "-nographic", "-no-reboot",
-		"-machine", "q35", "-accel", accel, "-cpu", "max", "-smp", strconv.FormatUint(uint64(m.VCPUs), 10),
+		// A larger buffer for translated code costs memory and gains nothing.
+		"-machine", "q35", "-accel", "tcg,tb-size=16", "-cpu", "max", "-smp", strconv.FormatUint(uint64(m.VCPUs), 10),
 		"-m", strconv.FormatUint(uint64(m.MemoryMiB), 10),
 		// Neither more privileges, nor other programs, nor other limits for itself.
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
