@@ -182,6 +182,8 @@ func (s *Service) keep(id string, c *session, now time.Time) bool {
 
 var errNonce = errors.New("either nonce (base64url, 8 to 64 bytes) or nonceSize (8 to 64) is needed")
 
+var alphabet = strings.NewReplacer("+", "-", "/", "_")
+
 func nonceOf(r *http.Request) ([]byte, error) {
 	q := r.URL.Query()
 	text, size := q.Get("nonce"), q.Get("nonceSize")
@@ -189,7 +191,8 @@ func nonceOf(r *http.Request) ([]byte, error) {
 	case (text == "") == (size == ""):
 		return nil, errNonce
 	case text != "":
-		nonce, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
+		// Clients of different age use either alphabet of RFC 4648, with or without padding.
+		nonce, err := base64.RawURLEncoding.DecodeString(alphabet.Replace(strings.TrimRight(text, "=")))
 		if err != nil || len(nonce) < minNonce || len(nonce) > maxNonce {
 			return nil, errNonce
 		}

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -159,6 +160,8 @@ func TestProtocol(t *testing.T) {
 	nonce := base64.URLEncoding.EncodeToString(binding[:])
 	_, location := post(t, base+"newSession?nonce="+nonce, "", nil, http.StatusCreated)
 	e := bundled(s.evidence(t, binding))
+	std := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0xfb, 0xff}, 16))
+	post(t, base+"newSession?nonce="+url.QueryEscape(std), "", nil, http.StatusCreated) // older clients
 	for _, c := range []struct {
 		what, url, kind string
 		body            []byte
@@ -197,15 +200,15 @@ func TestProtocol(t *testing.T) {
 	}
 }
 
-func post(t *testing.T, url, kind string, body []byte, want int) (answer []byte, location string) {
+func post(t *testing.T, address, kind string, body []byte, want int) (answer []byte, location string) {
 	t.Helper()
-	resp, err := http.Post(url, kind, bytes.NewReader(body))
+	resp, err := http.Post(address, kind, bytes.NewReader(body))
 	must(t, err)
 	defer resp.Body.Close()
 	answer, err = io.ReadAll(resp.Body)
 	must(t, err)
 	if resp.StatusCode != want {
-		t.Errorf("%s: %s %s, want %d", url, resp.Status, answer, want)
+		t.Errorf("%s: %s %s, want %d", address, resp.Status, answer, want)
 	}
 	return answer, resp.Header.Get("Location")
 }
