@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -30,9 +31,14 @@ func newDemoCmd(a *app) *cobra.Command {
 		Short: "run the worked example from start to end on an EMULATED device",
 		Long: `Start an M/OC and a device as separate processes, and run examples/stats as its data owner: pack, deploy, appraise
 the device, release the records to it, ask a question, remove. Then stop everything that was started.
+With --mode all, each of the seven package modes is run in turn, and told in one line.
 The device's secure hardware is EMULATED. With --break, something is wrong on purpose and has to be refused.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			all := mode == allModes
+			if all {
+				mode = string(usecase.ModeUATAPD)
+			}
 			m, err := usecase.ParseMode(mode)
 			var hw usecase.Hardware
 			var i usecase.Instance
@@ -48,16 +54,85 @@ The device's secure hardware is EMULATED. With --break, something is wrong on pu
 			if err != nil {
 				return &exitError{code: exitUsage, err: err}
 			}
-			return a.demo(cmd.Context(), demo.Options{Mode: m, Hardware: hw, Instance: i, Fault: planted, Keep: keep})
+			o := demo.Options{Mode: m, Hardware: hw, Instance: i, Fault: planted, Keep: keep}
+			if all {
+				return a.demoAll(cmd.Context(), o)
+			}
+			return a.demo(cmd.Context(), o)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&mode, "mode", string(usecase.ModeUATAPD), "package mode: ua,ta,pd  ta,pd  ta+pd  ua+ta+pd")
+	flags.StringVar(&mode, "mode", string(usecase.ModeUATAPD), "package mode: "+modeNames()+"; or "+allModes+": each in turn, one line for each")
 	flags.StringVar(&hardware, "hardware", string(usecase.TrustZone), "hardware of the device: trustzone|sgx|sev-snp|cca|tdx|csv")
 	flags.StringVar(&instance, "instance", string(usecase.Process), "TEE instance: process|container|vm")
 	flags.StringVar(&planted, "break", "", "plant a fault: "+strings.Join(names, ", "))
 	flags.BoolVar(&keep, "keep", false, "leave the folder with all state and logs")
 	return cmd
+}
+
+// allModes stands for every package mode.
+const allModes = "all"
+
+func modeNames() string {
+	var names []string
+	for _, m := range usecase.Modes() {
+		names = append(names, string(m))
+	}
+	return strings.Join(names, "  ")
+}
+
+// demoAll runs the demo in every mode. Where one ends otherwise than it should, the others are run all the same, and its error is
+// returned; with a planted fault that is refused in every mode, the refusal is.
+func (a *app) demoAll(ctx context.Context, o demo.Options) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGPIPE)
+	defer stop()
+	var reports []*demo.Report
+	var worst error
+	for _, o.Mode = range usecase.Modes() {
+		report, err := demo.Run(ctx, o)
+		if report == nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return errInterrupted
+		}
+		reports = append(reports, report)
+		if err != nil && (worst == nil || report.Exit == exitFailure) {
+			worst = err
+		}
+		if !a.json {
+			printLine(a.stdout, report)
+		}
+	}
+	err := a.print(reports, func(w io.Writer) {
+		fmt.Fprintln(w, "EMULATED: the hardware was played by a program and protects nothing.")
+	})
+	if err != nil {
+		return err
+	}
+	return worst
+}
+
+// printLine is a run in one line.
+func printLine(w io.Writer, r *demo.Report) {
+	outcome := "answered; the trace equals the plan"
+	var plan, trace []string
+	for _, s := range r.Plan {
+		plan = append(plan, string(s.Step))
+	}
+	for _, s := range r.Trace {
+		trace = append(trace, string(s.Step.Step))
+	}
+	switch {
+	case r.Refusal != nil:
+		outcome = "refused: " + r.Refusal.Code
+	case r.Error != "":
+		outcome = "FAILED: " + r.Error
+	case !slices.Equal(plan, trace):
+		outcome = "answered; the trace differs from the plan"
+	}
+	fmt.Fprintf(w, "%-9s %s/%s  %4.1f s  %s  %s\n", r.Mode, r.Hardware, r.Instance, float64(r.Milliseconds)/1000,
+		strings.Join(trace, " > "), outcome)
 }
 
 func (a *app) demo(ctx context.Context, o demo.Options) error {

@@ -35,7 +35,9 @@ type demoReport struct {
 }
 
 type step struct {
-	Step string `json:"step"`
+	Step    string `json:"step"`
+	Trigger string `json:"trigger"`
+	Detail  string `json:"detail"` // of a trace
 }
 
 func names(steps []step) string {
@@ -169,6 +171,27 @@ func breaks(t *testing.T, fault string, args ...string) {
 	}
 	if t.Failed() {
 		t.Logf("stdout:\n%s\nstderr:\n%s", r.stdout, r.stderr)
+	}
+}
+
+// On SGX the UA is there first and has its TA loaded: the trace says that the step waited for the UA's request, and that there was one.
+func TestDemoSGXOrder(t *testing.T) {
+	for mode, triggered := range map[string]string{"ua,ta,pd": "ta-to-instance", "ua+ta,pd": "ta-to-instance", "ta+pd,ua": "ta+pd-to-instance", "ua+ta+pd": ""} {
+		t.Run(mode, func(t *testing.T) {
+			report, r := demo(t, "--hardware", "sgx", "--mode", mode)
+			if r.code != 0 || names(report.Trace) != loadSequences[mode] || names(report.Plan) != loadSequences[mode] {
+				t.Fatalf("exit %d, trace %s\n%s", r.code, names(report.Trace), r.stderr)
+			}
+			for _, s := range report.Trace {
+				trigger := ""
+				if s.Step == triggered {
+					trigger = "ua-request"
+				}
+				if s.Trigger != trigger || strings.Contains(s.Detail, "requested by the UA at ") != (trigger != "") {
+					t.Errorf("step %s: trigger %q, detail %q", s.Step, s.Trigger, s.Detail)
+				}
+			}
+		})
 	}
 }
 
