@@ -46,7 +46,7 @@ func (f *packFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.callers, "callers", "", "who may call the TA: owner (default) or any")
 	fl.StringVar(&f.memory, "memory", "", "memory of the TA, as in 64MiB")
 	fl.StringVar(&f.ua, "ua", "", "the UA: a static ELF program")
-	fl.StringArrayVar(&f.uaArgs, "ua-arg", nil, "argument of the UA; may hold ${TA}, ${HOST}, ${PORT}, ${PORT_NAME}; repeat for more")
+	fl.StringArrayVar(&f.uaArgs, "ua-arg", nil, "argument of the UA; may hold ${TA}, ${REQUEST_TA}, ${HOST}, ${PORT}, ${PORT_NAME}; repeat for more")
 	fl.StringArrayVar(&f.ports, "port", nil, "port that the UA publishes: NAME or NAME=NUMBER; repeat for more")
 	fl.StringArrayVar(&f.pd, "pd", nil, "file of PD: PATH or NAME=PATH; repeat for more")
 	fl.StringSliceVar(&f.hardware, "hardware", nil, "accepted hardware: trustzone|sgx|sev-snp|cca|tdx|csv; repeat for more")
