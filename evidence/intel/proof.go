@@ -3,6 +3,7 @@
 package intel
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"time"
@@ -40,8 +41,8 @@ func (p *Proof) Until() (time.Time, string) {
 
 // Verify checks the signature of a quote with everything that vouches for it: the PCK's chain to a trusted root at the
 // given time, revocation, the QE's report, the signature over the signed part, and the TCB against the collateral. td is
-// nil for SGX. Of several pieces of collateral that fit, the one with the highest tcbEvaluationDataNumber counts, and of
-// those the latest: who brings Evidence cannot choose an older judgement than the verifier keeps. If any piece that is
+// nil for SGX. Of several pieces of collateral for this platform, the one with the highest tcbEvaluationDataNumber counts,
+// and of those the latest: who brings Evidence cannot choose an older judgement than the verifier keeps. If any piece that is
 // valid says that the PCK is revoked, it is. The error joins everything that was found.
 func (c *Cache) Verify(signed []byte, s *SignatureData, td *TDXPlatform, in Input) (*Proof, error) {
 	chain, err := c.ChainAnyTime(s, in.Roots)
@@ -77,39 +78,38 @@ func (s *SignatureData) verifyAlone(signed []byte) error {
 	return s.Verify(signed, pck)
 }
 
-// choose evaluates the candidates and takes the best into the proof.
+// choose evaluates the candidates and takes the judgement of the newest that is valid and for this platform, also where
+// that is a refusal.
 func (c *Cache) choose(p *Proof, qe *EnclaveReport, td *TDXPlatform, in Input) error {
-	var failed, revoked error
-	for i, data := range in.Collateral {
-		if i == maxCandidates {
-			break
-		}
-		v, err := c.Collateral(data, p.Chain.Root, in.Now)
+	var unfit, revoked, judgement error
+	for _, data := range in.Collateral[:min(len(in.Collateral), maxCandidates)] {
 		var result *TCBResult
+		v, err := c.Collateral(data, p.Chain.Root, in.Now)
 		if err == nil {
-			if result, err = v.Evaluate(p.Chain, qe, td); errors.Is(err, ErrRevoked) {
-				revoked = err
-			}
+			result, err = v.Evaluate(p.Chain, qe, td)
 		}
 		switch {
-		case err != nil && failed == nil:
-			failed = err
-		case err == nil && (p.TCB == nil || v.newer(p.Collateral)):
-			p.Collateral, p.TCB = v, result
+		case errors.Is(err, ErrRevoked):
+			revoked = err
+		case v == nil || errors.Is(err, ErrCollateral):
+			if unfit == nil {
+				unfit = err
+			}
+		case p.Collateral == nil || v.newer(p.Collateral):
+			p.Collateral, p.TCB, judgement = v, result, err
 		}
 	}
-	if revoked != nil {
+	switch {
+	case revoked != nil:
 		return revoked
+	case p.Collateral != nil:
+		return judgement
 	}
-	if p.TCB != nil {
-		return nil
-	}
-	return failed
+	return unfit
 }
 
+// newer compares editions: those of the TCB info first, which changes more often.
 func (v *VerifiedCollateral) newer(o *VerifiedCollateral) bool {
-	if v.info.EvaluationNumber != o.info.EvaluationNumber {
-		return v.info.EvaluationNumber > o.info.EvaluationNumber
-	}
-	return v.info.IssueDate.After(o.info.IssueDate)
+	return cmp.Or(cmp.Compare(v.info.EvaluationNumber, o.info.EvaluationNumber), cmp.Compare(v.qe.EvaluationNumber, o.qe.EvaluationNumber),
+		v.info.IssueDate.Compare(o.info.IssueDate), v.qe.IssueDate.Compare(o.qe.IssueDate)) > 0
 }

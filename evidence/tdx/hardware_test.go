@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -101,6 +102,13 @@ func TestOlderCollateralDoesNotWin(t *testing.T) {
 	newer := collateral(t, pki, d, func(s *intel.CollateralSpec) {
 		s.TCBInfo.EvaluationNumber, s.TCBInfo.Levels[0].Status = 2, intel.OutOfDate
 	})[0]
+	newest := collateral(t, pki, d, func(s *intel.CollateralSpec) { // knows no level as low as this platform's
+		s.TCBInfo.EvaluationNumber, s.TCBInfo.Levels[0].TCB.SGX[0].SVN = 3, 200
+	})[0]
+	if _, found := NewHardware().VerifyHardware(wrapped(mint(t, d, nil), newer), input(pki, kept{keptKey: {newest}})); len(found) != 1 ||
+		!errors.Is(found[0], intel.ErrTCB) {
+		t.Errorf("%v", found)
+	}
 	for _, c := range [][2][]byte{{older, newer}, {newer, older}} {
 		s, found := NewHardware().VerifyHardware(wrapped(mint(t, d, nil), c[0]), input(pki, kept{keptKey: {c[1]}}))
 		if len(found) > 0 || s.Fields["tcb-status"] != "OutOfDate" || s.Fields["tcb-evaluation-data-number"] != uint32(2) {
