@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// PSA returns the verifier of PSA tokens, which [Verify] always has.
+func PSA() HardwareVerifier { return psaVerifier{} }
+
 // VerifiedHardware is authentic Evidence of hardware by itself, without an Agent's claims record. It says what was launched
 // on which device, and not who answers: nothing in it vouches for a key, and unless report data was compared, nothing
 // says that it is fresh. Only [VerifyHardware] and [VerifyRecorded] make one. It cannot become a [Verified].

@@ -19,9 +19,10 @@ func newInspectCmd(a *app) *cobra.Command {
 	var keyFiles []string
 	cmd := &cobra.Command{
 		Use:   "inspect FILE...",
-		Short: "show what is in a file: TEEP, SUIT, COSE, EAT, CMW, Attestation Results, packages",
+		Short: "show what is in a file: TEEP, SUIT, COSE, EAT, CMW, Evidence, Attestation Results, policies, packages",
 		Long: `Show what is in files (- is stdin): TEEP messages, SUIT envelopes, manifests and reports, COSE messages and keys, EAT claims,
-CMW collections, Attestation Results (CWT or JWT), packed applications, or other CBOR, as annotated diagnostic notation.
+CMW collections, Attestation Results (CWT or JWT), appraisal policies, CoRIMs, packed applications, or other CBOR, as annotated
+diagnostic notation; of reports, quotes and tokens that hardware signed, measurements and fields by the names that policies use.
 
 The first lines say what was verified, with which key, and what was not. Keys are those of the owner's folder and those
 given with --key: PEM, COSE_Key or JWK; symmetric and private ones verify MACs and tell whether they open what is encrypted.`,

@@ -19,7 +19,9 @@ func TestImport(t *testing.T) {
 	home := t.TempDir()
 	path := policyOf(t, home, "psa")
 	manifest := func(digest []byte) string {
-		tagged := func(tag uint64, v any) cose.RawMessage { return append(wire.AppendTag(nil, tag), cose.MustMarshal(v)...) }
+		tagged := func(tag uint64, v any) cose.RawMessage {
+			return append(wire.AppendTag(nil, tag), cose.MustMarshal(v)...)
+		}
 		component := map[int]any{0: tagged(601, map[int]any{1: "SPE"}), 1: map[int]any{2: []any{[]any{1, digest}}}}
 		comid := cose.MustMarshal(map[int]any{1: map[int]any{0: "x"}, 4: map[int]any{0: []any{[]any{map[int]any{0: map[int]any{1: "ACME"}}, []any{component}}}}})
 		data := tagged(501, map[int]any{0: "firmware 2", 1: []any{tagged(506, comid)}, 3: "http://arm.com/psa/iot/1"})

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package inspect shows what is in a file: a TEEP message, a SUIT envelope, manifest or report, a COSE message or key, an
-// EAT with its claims, a CMW, an Attestation Result (EAR, as CWT or JWT), a packed application; anything else that is
-// CBOR in plain diagnostic notation (RFC 8949 section 8). It finds out by itself which of them it is.
+// EAT with its claims, a CMW, an Attestation Result (EAR, as CWT or JWT), what hardware of one of the six architectures
+// signed, an appraisal policy, a CoRIM, a packed application; anything else that is CBOR in plain diagnostic notation (RFC 8949 section 8). It finds out by itself which of them it is.
 //
 // The content is printed as annotated diagnostic notation: a comment names each label, command, parameter and claim, and
 // byte strings that hold CBOR are opened. The reader takes whatever is well-formed, because the files that strict
@@ -21,6 +21,7 @@ import (
 	"sealift/evidence"
 	"sealift/internal/agentconfig"
 	"sealift/internal/owner/archive"
+	"sealift/internal/owner/exhibit"
 )
 
 // ErrUnknown says that a file is of none of the kinds that this package reads.
@@ -58,7 +59,7 @@ func Read(data []byte, keys *Keys) (*File, error) {
 		keys = &Keys{}
 	}
 	f := &File{Checks: []Check{}}
-	for _, try := range []func(*File, []byte, *Keys) bool{readPackage, readPEM, readJWT, readJSON, readCBOR} {
+	for _, try := range []func(*File, []byte, *Keys) bool{readPackage, readPEM, readJWT, readPolicy, readJSON, readCBOR, readHardware} {
 		if try(f, data, keys) {
 			return f, nil
 		}
@@ -117,10 +118,34 @@ func readCBOR(f *File, data []byte, keys *Keys) bool {
 		f.Warnings = append(f.Warnings, fmt.Sprintf("%d bytes follow the item; strict decoders refuse that", rest))
 	}
 	f.add("", it, s, keys)
+	f.more(data)
+	return true
+}
+
+// more adds what the packages that decide say of formats in CBOR.
+func (f *File) more(data []byte) {
 	if b, err := evidence.ParseBundle(data); err == nil {
 		f.evidence(b)
+		return
 	}
-	return true
+	if f.policy(data) {
+		f.Kind = kindPolicy
+		if data[0]>>5 == 6 { // a tag: COSE
+			f.Kind += ", signed"
+		}
+		return
+	}
+	if f.manifest(data) {
+		f.Kind = "CoRIM"
+		return
+	}
+	if x, err := exhibit.Read(data); err == nil {
+		if !strings.Contains(f.Kind, x.Form) {
+			f.Kind += ", " + x.Form
+		}
+		f.hardware(x)
+	}
+	f.result(data)
 }
 
 // add annotates an item, checks what it holds and keeps it as a part.

@@ -30,6 +30,8 @@ func recognise(it *Item) (kind string, s shape) {
 		return kindTEEP + " " + teep.MessageType(n).String(), teepMessage
 	case isKDFContext(it):
 		return "COSE_KDF_Context", kdfContext
+	case isPolicy(it):
+		return kindPolicy, policy
 	case isKey(it):
 		return kindKey, coseKey
 	case isReference(it):

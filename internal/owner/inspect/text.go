@@ -22,7 +22,7 @@ import (
 
 // readPEM shows keys and certificates; of a private key it shows that it is one.
 func readPEM(f *File, data []byte, _ *Keys) bool {
-	if block, _ := pem.Decode(data); block == nil {
+	if block, _ := pem.Decode(data); block == nil || bytes.IndexByte(data, 0) >= 0 { // quotes of SGX and TDX hold PEM
 		return false
 	}
 	f.Kind = "PEM"
@@ -74,6 +74,7 @@ func readJWT(f *File, data []byte, keys *Keys) bool {
 		f.Kind = "JWT, " + name
 	}
 	f.Facts = append(f.Facts, "header alg "+header.Alg)
+	f.result(bytes.TrimSpace(data))
 	f.Checks = append(f.Checks, keys.checkJWT(header.Alg, parts[0]+"."+parts[1], raw[2]))
 	f.add("", claims, jsonClaims, keys)
 	return true
