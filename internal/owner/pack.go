@@ -112,6 +112,8 @@ func components(f *packfile.File, image string) ([]archive.Component, error) {
 		path, spec := f.TA.Binary, taSpec(f.TA)
 		if image != "" {
 			path, spec.Kind, spec.Name = image, launch.KindOCI, ""
+		} else if packfile.IsModule(path) {
+			spec.Kind = launch.KindWASM
 		}
 		if err := add(usecase.TA, manifest.RoleTA, path, spec); err != nil {
 			return nil, err

@@ -179,7 +179,7 @@ func (c *checker) ta() {
 
 // taProgram checks what a TA is made of: a program, or an image, which belongs in containers.
 func (c *checker) taProgram(ta *TA) {
-	if ta.Image == "" {
+	if ta.Image == "" && (c.f.Contained() || !IsModule(ta.Binary)) {
 		c.program("ta.binary", ta.Binary)
 	}
 	if ta.Image != "" && ta.Binary != "" {
@@ -202,7 +202,7 @@ func (c *checker) taProgram(ta *TA) {
 func (c *checker) ua() {
 	ua := c.f.UA
 	c.program("ua.binary", ua.Binary)
-	vars := []string{"TA", "HOST"}
+	vars := []string{"TA", "REQUEST_TA", "HOST"}
 	for i, p := range ua.Ports {
 		at := fmt.Sprintf("ua.ports[%d]", i)
 		if !portName.MatchString(p.Name) {
@@ -252,7 +252,7 @@ func (c *checker) args(field string, args, vars []string) {
 
 // misspelt reports whether name is nearly one of vars, or a variable that the device knows but not here.
 func misspelt(name string, vars []string) bool {
-	if slices.Contains([]string{"PD", "LISTEN", "ATTEST", "TA", "HOST", "PORT"}, name) || strings.HasPrefix(name, "PORT_") {
+	if slices.Contains([]string{"PD", "LISTEN", "ATTEST", "TA", "REQUEST_TA", "HOST", "PORT"}, name) || strings.HasPrefix(name, "PORT_") {
 		return true
 	}
 	return slices.ContainsFunc(vars, func(v string) bool { return distance(name, v) == 1 || strings.EqualFold(name, v) })

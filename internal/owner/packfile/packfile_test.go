@@ -124,7 +124,7 @@ func TestPrograms(t *testing.T) {
 	for name, tc := range map[string]struct{ content, want string }{
 		"script":  {"#!/bin/sh\n", "is a script"},
 		"windows": {"MZ\x90\x00", "Windows program"},
-		"wasm":    {"\x00asm\x01", "WASM module"},
+		"wasm":    {"\x00asm\x01", "WebAssembly module"},
 		"text":    {"hello there", "not a static ELF"},
 		"short":   {"x", "too short"},
 	} {

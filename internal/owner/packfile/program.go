@@ -47,6 +47,18 @@ func checkProgram(path, arch string) *notRunnable {
 	return nil
 }
 
+// IsModule reports whether the file at path is a WebAssembly module in the binary format, version 1.
+func IsModule(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	head := make([]byte, 8)
+	_, err = f.ReadAt(head, 0)
+	return err == nil && bytes.Equal(head, []byte("\x00asm\x01\x00\x00\x00"))
+}
+
 // notELF looks at the first bytes of a file that is not an ELF file, for a hint that fits.
 func notELF(r io.ReaderAt, path string) *notRunnable {
 	head := make([]byte, 4)
@@ -61,7 +73,7 @@ func notELF(r io.ReaderAt, path string) *notRunnable {
 	case bytes.HasPrefix(head, []byte{0xcf, 0xfa, 0xed, 0xfe}), bytes.HasPrefix(head, []byte{0xca, 0xfe, 0xba, 0xbe}):
 		return &notRunnable{path + " is a macOS program", "build it for Linux (Go: GOOS=linux)"}
 	case bytes.HasPrefix(head, []byte("\x00asm")):
-		return &notRunnable{path + " is a WASM module", "give a static ELF executable"}
+		return &notRunnable{path + " is a WebAssembly module, and a TA in a process or vm can be one", "give a static ELF executable"}
 	}
 	return &notRunnable{path + " is not a static ELF executable", "build the program for Linux without shared libraries"}
 }
