@@ -12,11 +12,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,8 +28,8 @@ import (
 	"sealift/internal/agent/runner/container"
 	"sealift/internal/launch"
 	"sealift/internal/oci"
-	"sealift/internal/oci/ocitest"
 	"sealift/internal/oci/ociruntime"
+	"sealift/internal/oci/ocitest"
 	"sealift/internal/pd"
 	"sealift/internal/platform/sandbox"
 	"sealift/internal/platform/sandbox/cgroup"
@@ -34,6 +38,9 @@ import (
 
 func TestMain(m *testing.M) {
 	sandbox.Init()
+	if os.Args[0] == "runc" { // a runtime program that never does anything
+		time.Sleep(time.Hour)
+	}
 	os.Exit(m.Run())
 }
 
@@ -44,12 +51,18 @@ type pod struct {
 	loader *container.Loader
 }
 
-func newPod(t *testing.T, limits cgroup.Limits) *pod {
+func newPod(t *testing.T) *pod {
 	t.Helper()
 	file, err := exec.LookPath("runc")
 	if err != nil {
 		sharedtest.Missing(t, "runc (Debian: apt-get install runc): %v", err)
 	}
+	return newPodWith(t, file)
+}
+
+// newPodWith has the program at file as its runtime.
+func newPodWith(t *testing.T, file string) *pod {
+	t.Helper()
 	part, err := ociruntime.Collect(file)
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +73,7 @@ func newPod(t *testing.T, limits cgroup.Limits) *pod {
 	}
 	p := &pod{dir: t.TempDir()}
 	name := strings.ReplaceAll(strings.ToLower(t.Name()), "/", "-")
-	if p.group, err = parent.Child(fmt.Sprintf("sealift-test-%d-%s", os.Getpid(), name), limits); err != nil {
+	if p.group, err = parent.Child(fmt.Sprintf("sealift-test-%d-%s", os.Getpid(), name), cgroup.Limits{}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -73,13 +86,37 @@ func newPod(t *testing.T, limits cgroup.Limits) *pod {
 	}
 	t.Cleanup(func() {
 		p.loader.Close()
-		for _, pattern := range []string{"image-*"} {
-			if left, _ := filepath.Glob(filepath.Join(p.dir, pattern)); len(left) > 0 {
-				t.Errorf("%v are left", left)
-			}
+		if left, _ := filepath.Glob(filepath.Join(p.dir, "image-*")); len(left) > 0 {
+			t.Errorf("%v are left", left)
+		}
+		if groups := p.groups(); len(groups) > 0 {
+			t.Errorf("the groups %v are left", groups)
 		}
 	})
 	return p
+}
+
+// groups lists the control groups of containers.
+func (p *pod) groups() (list []string) {
+	for _, m := range p.group.Mounts() {
+		found, _ := filepath.Glob(filepath.Join(m.Source, "ta-*"))
+		list = append(list, found...)
+	}
+	return list
+}
+
+// pids lists the processes of all containers whose program has that name.
+func (p *pod) pids(name string) (list []int) {
+	for _, g := range p.groups() {
+		data, _ := os.ReadFile(filepath.Join(g, "cgroup.procs"))
+		for _, field := range strings.Fields(string(data)) {
+			comm, _ := os.ReadFile("/proc/" + field + "/comm")
+			if pid, err := strconv.Atoi(field); err == nil && strings.HasPrefix(string(comm), name) && !slices.Contains(list, pid) {
+				list = append(list, pid)
+			}
+		}
+	}
+	return list
 }
 
 // busybox returns an image of Debian's busybox-static with an entrypoint.
@@ -95,7 +132,7 @@ func busybox(t *testing.T, entrypoint ...string) *ocitest.Image {
 		sharedtest.Missing(t, "busybox-static")
 	}
 	entries := []*tar.Header{ocitest.File("bin/busybox", string(data))}
-	for _, name := range []string{"sh", "cat", "grep", "sleep", "ls", "id", "mount", "unshare", "mknod", "ps", "dd", "tail", "head", "env", "nc", "kill", "echo"} {
+	for _, name := range []string{"sh", "cat", "grep", "sleep", "ls", "id", "mount", "unshare", "mknod", "ps", "dd", "tail", "head", "env", "kill", "echo"} {
 		entries = append(entries, &tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + name, Linkname: "busybox"})
 	}
 	return &ocitest.Image{Layers: [][]byte{ocitest.Layer(t, entries...)}, Config: oci.Config{Config: oci.Process{Entrypoint: entrypoint}}}
@@ -149,24 +186,26 @@ func ask(t *testing.T, ta *runner.TA, text string) (string, error) {
 	return string(answer), errors.Join(<-done, err)
 }
 
-// shell runs a script in a container and returns what it prints.
-func (p *pod) shell(t *testing.T, script string) (string, error) {
+// shell runs a script in a container of its own and returns what it prints.
+func (p *pod) shell(t *testing.T, script string, spec launch.Spec) (string, error) {
 	t.Helper()
-	ta, err := p.start(t, busybox(t, "/bin/sh"), launch.Spec{Serve: launch.ServeStdio, MemoryBytes: 32 << 20})
+	spec.Serve = launch.ServeStdio
+	if spec.MemoryBytes == 0 {
+		spec.MemoryBytes = 32 << 20
+	}
+	ta, err := p.start(t, busybox(t, "/bin/sh"), spec)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ta.Stop()
 	answer, err := ask(t, ta, script)
-	if err != nil {
-		t.Logf("log: %s", ta.Log())
-	}
+	t.Logf("log: %s", ta.Log())
 	return answer, err
 }
 
 // TestFilter: a TA that this project did not write, as a filter with data.
 func TestFilter(t *testing.T) {
-	p := newPod(t, cgroup.Limits{})
+	p := newPod(t)
 	ta, err := p.start(t, busybox(t, "/bin/grep"), launch.Spec{Serve: launch.ServeStdio, Args: []string{"-f", "/dev/stdin", "${PD}/names"}},
 		pd.FromBytes("names", []byte("alpha\nbeta\ngamma\n")))
 	if err != nil {
@@ -177,5 +216,206 @@ func TestFilter(t *testing.T) {
 	}
 	if answer, err := ask(t, ta, "none"); answer != "" || err != nil {
 		t.Errorf("an exit status is an answer: %q %v", answer, err)
+	}
+}
+
+// TestInside guards what a program sees: the image, read-only, one user without rights, and nothing of anybody else.
+func TestInside(t *testing.T) {
+	p := newPod(t)
+	img := busybox(t, "/bin/sh")
+	img.Config.Config.Env = []string{"FROM=image", "BOTH=image", "SEALIFT_PD=/evil"}
+	img.Config.Config.WorkingDir = "/work"
+	img.Config.Config.Volumes = map[string]struct{}{"/var/lib/app": {}, "/tmp": {}}
+	img.Config.Config.User = "1234"
+	img.Layers = append(img.Layers, ocitest.Layer(t, &tar.Header{Typeflag: tar.TypeDir, Name: "work", Mode: 0o755},
+		&tar.Header{Typeflag: tar.TypeSymlink, Name: "run", Linkname: "/etc"}))
+	ta, err := p.start(t, img, launch.Spec{Serve: launch.ServeStdio, Env: []string{"BOTH=owner"}}, pd.FromBytes("d", []byte("data")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := ask(t, ta, `id; pwd; echo $FROM $BOTH $SEALIFT_PD $(cat $SEALIFT_PD/d)
+grep -E 'CapEff|CapBnd|NoNewPrivs|Seccomp:' /proc/self/status
+for f in /x /bin/x /work/x /pd/x /dev/x /proc/sys/kernel/hostname; do (echo x > $f) 2>/dev/null && echo wrote $f; done
+for f in /tmp/x /var/lib/app/x /run/sealift/x /dev/shm/x; do (echo x > $f) || echo cannot write $f; done
+cat /proc/[0-9]*/cmdline | head -c 300 | tail -c 20 >/dev/null; ls /proc | grep -c '^[0-9]'; ls /sys 2>/dev/null; ls /`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(answer)
+	for _, want := range []string{"uid=0 gid=0", "\n/work\n", "image owner /pd data\n", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000",
+		"NoNewPrivs:\t1", "Seccomp:\t2"} {
+		if !strings.Contains(answer, want) {
+			t.Errorf("%q is not in the answer", want)
+		}
+	}
+	if strings.Contains(answer, "wrote") || strings.Contains(answer, "cannot write") {
+		t.Error("the wrong files can be written")
+	}
+}
+
+// TestOverrides guards that what the owner signed goes before what the image says.
+func TestOverrides(t *testing.T) {
+	p := newPod(t)
+	img := busybox(t, "/nonsense")
+	img.Config.Config.Cmd = []string{"more nonsense"}
+	for name, c := range map[string]struct {
+		spec launch.Spec
+		want string
+	}{
+		"entrypoint": {launch.Spec{Entrypoint: []string{"/bin/echo", "a", "${PD}"}}, "a /pd\n"},
+		"args too":   {launch.Spec{Entrypoint: []string{"/bin/echo"}, Args: []string{"b"}}, "b\n"},
+		"dir":        {launch.Spec{Entrypoint: []string{"/bin/busybox", "pwd"}, Dir: "/bin"}, "/bin\n"},
+	} {
+		c.spec.Serve = launch.ServeStdio
+		ta, err := p.start(t, img, c.spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if answer, err := ask(t, ta, ""); answer != c.want || err != nil {
+			t.Errorf("%s: %q %v", name, answer, err)
+		}
+		ta.Stop()
+	}
+}
+
+// TestMemoryLimit guards that the limit binds all memory of a container together, and is told as what it is.
+func TestMemoryLimit(t *testing.T) {
+	p := newPod(t)
+	for name, script := range map[string]string{
+		"one process":     "exec tail /dev/zero",
+		"files in memory": "exec dd if=/dev/zero of=/dev/shm/x bs=1M count=300",
+		"many processes":  "for i in 1 2 3 4 5 6 7 8; do head -c 20m /dev/zero | tail -c 20m | (sleep 1; cat >/dev/null) & done; wait; exec tail /dev/zero",
+	} {
+		_, err := p.shell(t, script, launch.Spec{MemoryBytes: 32 << 20})
+		if !errors.Is(err, runner.ErrMemory) && !(name == "files in memory" && err == nil) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if answer, err := p.shell(t, "echo fine", launch.Spec{}); answer != "fine\n" || err != nil {
+		t.Errorf("after it: %q %v", answer, err)
+	}
+}
+
+// TestForkBomb guards the limit of processes, and that what was started ends with the container.
+func TestForkBomb(t *testing.T) {
+	p := newPod(t)
+	answer, _ := p.shell(t, "trap '' TERM; for i in $(busybox seq 200); do sleep 1000 & done 2>&1 || echo denied; echo done; exit 0",
+		launch.Spec{MaxProcs: 16, MemoryBytes: 64 << 20})
+	if strings.Contains(answer, "done") && !strings.Contains(answer, "fork") {
+		t.Errorf("200 processes were started: %q", answer)
+	}
+	if pids := p.pids("sleep"); len(pids) > 0 {
+		t.Errorf("%v run on", pids)
+	}
+}
+
+// TestCannotStart guards the errors of images that are whole and cannot be run.
+func TestCannotStart(t *testing.T) {
+	p := newPod(t)
+	missing := busybox(t, "/no/such/program")
+	ta, err := p.start(t, missing, launch.Spec{Serve: launch.ServeStdio})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ask(t, ta, ""); !errors.Is(err, runner.ErrProgram) || !strings.Contains(err.Error(), "/no/such/program") {
+		t.Errorf("missing program: %v", err)
+	}
+	if _, err := p.start(t, missing, launch.Spec{}); !errors.Is(err, runner.ErrProgram) {
+		t.Errorf("missing program of a server: %v", err)
+	}
+	ta, err = p.start(t, busybox(t), launch.Spec{Serve: launch.ServeStdio})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ask(t, ta, ""); !errors.Is(err, runner.ErrProgram) {
+		t.Errorf("nothing to start: %v", err)
+	}
+	other := busybox(t, "/bin/sh")
+	other.Config.Architecture = "s390x"
+	if _, err := p.start(t, other, launch.Spec{}); !errors.Is(err, runner.ErrProgram) || !errors.Is(err, oci.ErrPlatform) {
+		t.Errorf("another architecture: %v", err)
+	}
+	node := busybox(t, "/bin/sh")
+	node.Layers = append(node.Layers, ocitest.Layer(t, &tar.Header{Typeflag: tar.TypeBlock, Name: "dev/sda"}))
+	if _, err := p.start(t, node, launch.Spec{}); !errors.Is(err, runner.ErrProgram) || !errors.Is(err, oci.ErrEntry) {
+		t.Errorf("a device node: %v", err)
+	}
+}
+
+// TestRuntimeKilled guards that a container does not outlive its runtime program.
+func TestRuntimeKilled(t *testing.T) {
+	p := newPod(t)
+	ta, err := p.start(t, busybox(t, "/bin/sleep"), launch.Spec{Serve: launch.ServeStdio, Args: []string{"1000"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := ask(t, ta, "")
+		done <- err
+	}()
+	for len(p.pids("sleep")) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	killed := 0
+	for _, pid := range p.pids("memfd:runc") {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err == nil {
+			killed++
+		}
+	}
+	if killed == 0 {
+		t.Fatal("no runtime program was found")
+	}
+	if err := <-done; err == nil {
+		t.Error("the request ended well")
+	}
+	if pids := p.pids("sleep"); len(pids) > 0 {
+		t.Errorf("%v run on", pids)
+	}
+}
+
+// TestRuntimeHangs guards against a runtime program that never starts the container.
+func TestRuntimeHangs(t *testing.T) {
+	defer container.SetStartTime(200 * time.Millisecond)()
+	file := filepath.Join(t.TempDir(), "runc")
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, self, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := newPodWith(t, file)
+	ta, err := p.start(t, busybox(t, "/bin/sh"), launch.Spec{Serve: launch.ServeStdio})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ask(t, ta, ""); !errors.Is(err, runner.ErrRuntime) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestRuntimePart guards the part's reader.
+func TestRuntimePart(t *testing.T) {
+	good, err := ociruntime.Collect("/nowhere/runc")
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%x %v", good, err)
+	}
+	if _, err := ociruntime.Collect("/bin/sh"); !errors.Is(err, ociruntime.ErrMalformed) {
+		t.Error(err)
+	}
+	for name, entries := range map[string][]*tar.Header{
+		"nothing":    nil,
+		"name":       {ocitest.File("../runc", "x")},
+		"traversal":  {ocitest.File("runc", "x"), ocitest.File("lib/../../etc/passwd", "x")},
+		"elsewhere":  {ocitest.File("runc", "x"), ocitest.File("etc/ld.so.preload", "x")},
+		"link":       {ocitest.File("runc", "x"), {Typeflag: tar.TypeSymlink, Name: "lib", Linkname: "/lib"}},
+		"twice":      {ocitest.File("runc", "x"), ocitest.File("lib/a", "x"), ocitest.File("lib/a", "x")},
+		"not a tar ": {{Typeflag: tar.TypeDir, Name: "runc"}},
+	} {
+		dir := t.TempDir()
+		if _, _, _, err := ociruntime.Unpack(bytes.NewReader(ocitest.Layer(t, entries...)), dir); !errors.Is(err, ociruntime.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -27,6 +27,15 @@ func main() {
 		nest(args)
 		return
 	}
+	if verb == "stdin" { // a TA gets its orders so
+		text, err := io.ReadAll(os.Stdin)
+		words := strings.Fields(string(text))
+		if err != nil || len(words) == 0 {
+			fmt.Println("no verb", err)
+			os.Exit(2)
+		}
+		verb, args = words[0], words[1:]
+	}
 	try, ok := tries[verb]
 	if !ok {
 		fmt.Println("unknown verb", verb)
