@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +94,71 @@ func TestNothingOfThePDOutsideTheTEE(t *testing.T) {
 	}
 	if found, _, err := capture.Scan(secret); err != nil || len(found) == 0 {
 		t.Errorf("the scan of the traffic does not find a canary that the M/OC was sent: %v", err)
+	}
+}
+
+// The same holds in the modes in which something else travels with the PD, or beside it: the UA itself is one of those who see nothing.
+func TestNothingOfThePDOutsideInOtherModes(t *testing.T) {
+	const text = "canary-department-5f20c9ae61"
+	secret, err := canary.New([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := newUser(t)
+	devUp(t, u)
+	var listen []int
+	for _, name := range []string{"moc", "broker"} {
+		listen = append(listen, devProcess(t, u, name))
+	}
+	table, err := os.ReadFile(filepath.Join("..", "..", "examples", "stats", "staff.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := strings.Split(strings.Split(string(table), "\n")[1], ",")
+	header := strings.Split(strings.Split(string(table), "\n")[0], ",")
+	record[slices.Index(header, "department")] = text
+	pd := u.write("staff.csv", string(table)+strings.Join(record, ",")+"\n")
+	for _, mode := range []string{"ua+ta,pd", "ta+pd,ua", "ua+pd,ta", "ua+ta+pd"} {
+		t.Run(mode, func(t *testing.T) {
+			capture, err := canary.Listen(t.TempDir(), listen...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			description, err := os.ReadFile(statsPackage(t, u, mode))
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := strings.Index(string(description), "pd: [")
+			u.write("stats.yaml", string(description[:at])+"pd: ["+pd+"]\n")
+			u.must("", "pack", "stats.yaml")
+			u.must("", "deploy", "--wait", "stats.sealift")
+			if r := u.must("mean salary by department\n", "call", "stats"); !strings.Contains(r.stdout, text) {
+				t.Fatalf("the TA does not see its own data:\n%s", r.stdout)
+			}
+			if err := capture.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			if found, size, err := capture.Scan(secret); err != nil || len(found) != 0 || size < int64(len(table)) {
+				t.Errorf("between processes: %v in %d bytes, %v", found, size, err)
+			}
+			scanned := 0
+			for _, p := range processes(t) {
+				if !slices.Contains(listen, p.pid) && filepath.Base(p.args[0]) != "stats-ua" {
+					continue
+				}
+				scanned++
+				if found, _, err := secret.ScanProcess(p.pid); err != nil || len(found) != 0 {
+					t.Errorf("in the memory of %v: %v, %v", p.args, found, err)
+				}
+			}
+			if scanned != len(listen)+1 {
+				t.Errorf("the memory of %d processes was looked at, M/OC, Broker and UA are %d", scanned, len(listen)+1)
+			}
+			if found, files, err := secret.ScanTree(filepath.Join(u.home, "dev")); err != nil || len(found) != 0 || files < 5 {
+				t.Errorf("on disk: %v in %d files, %v", found, files, err)
+			}
+			u.must("", "remove", "stats")
+		})
 	}
 }
 
