@@ -25,7 +25,6 @@ import (
 type chosen struct {
 	hardware evidence.Hardware
 	root     evidence.Anchor
-	change   func(*evidence.Signed)
 	data     evidence.Signed
 }
 

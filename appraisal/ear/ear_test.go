@@ -10,7 +10,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"math/big"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -278,12 +277,15 @@ func keyOfJWK(t testing.TB, data []byte) *cose.Key {
 	t.Helper()
 	var j struct{ X, Y string }
 	must(t, json.Unmarshal(data, &j))
-	number := func(s string) *big.Int {
-		b, err := base64.RawURLEncoding.DecodeString(s)
+	point := []byte{4} // uncompressed
+	for _, c := range []string{j.X, j.Y} {
+		b, err := base64.RawURLEncoding.DecodeString(c)
 		must(t, err)
-		return new(big.Int).SetBytes(b)
+		point = append(point, b...)
 	}
-	key, err := cose.NewKey(&ecdsa.PublicKey{Curve: elliptic.P256(), X: number(j.X), Y: number(j.Y)})
+	pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	must(t, err)
+	key, err := cose.NewKey(pub)
 	must(t, err)
 	return key
 }
