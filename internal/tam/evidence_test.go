@@ -14,6 +14,7 @@ import (
 	"sealift/cose"
 	"sealift/evidence"
 	"sealift/evidence/emuroot"
+	"sealift/internal/moc/mocapi"
 	"sealift/internal/store"
 	"sealift/internal/tam"
 	"sealift/teep"
@@ -238,6 +239,28 @@ func TestPDWaits(t *testing.T) {
 		if n := len(w.agent.manifests()); n != len(w.deployment().Packages) || w.problem() != "" {
 			t.Errorf("%s: %v sent, problem %q", mode, w.agent.manifests(), w.problem())
 		}
+	}
+}
+
+// TestPDWaitsForTheTA: in mode ua+pd,ta the appraisal that lets the TA come is not one that lets the PD come.
+func TestPDWaitsForTheTA(t *testing.T) {
+	w := newWorld(t, usecase.ModeBundleUAPD, tam.Honest)
+	w.session()
+	w.appraise()
+	w.session()
+	if w.steps() != "admit attest ta-to-instance" || w.deployment().State != mocapi.StateAwaitingAppraisal {
+		t.Fatalf("state %s, trace %s", w.deployment().State, w.steps())
+	}
+	p := w.dataPackage(usecase.ModeBundleUAPD, 3)
+	w.release(p)
+	w.session()
+	if sent := w.agent.manifests(); slices.Contains(sent, p.ManifestID) {
+		t.Fatalf("sent %v under an appraisal without the TA", sent)
+	}
+	w.appraise()
+	w.session()
+	if w.deployment().State != mocapi.StateRunning {
+		t.Errorf("state %s, trace %s", w.deployment().State, w.steps())
 	}
 }
 
