@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sealift/evidence"
+	"sealift/internal/sharedtest"
 )
 
 func TestWorst(t *testing.T) {
@@ -244,4 +245,48 @@ func signature(t *testing.T) *SignatureData {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// TestRealTDX15 judges a real TD on TDX module 1.5 by real TCB info for its platform. No QE identity and revocation lists of
+// that time are at hand, so only this part of the collateral can be evaluated; its signature is checked.
+func TestRealTDX15(t *testing.T) {
+	quote := sharedtest.Read(t, "evidence", "tdx/v5_google.quote.bin")
+	const body, length = 48 + 6, 648
+	s, err := ParseSignatureV4(quote[body+length+4:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := NewCache(1).Chain(s, []*x509.Certificate{VendorRoot()}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	real, err := ParseCollateral(sharedtest.Read(t, "evidence", "tdx/phala_tdx_quote.collateral.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var data []byte
+	var signature [signatureSize]byte
+	p := &partReader{}
+	p.document(&data, &signature, sharedtest.Read(t, "evidence", "tdx/google_sample_tcbinfo_response_v5"), "tcbInfo")
+	v := &VerifiedCollateral{root: VendorRoot()}
+	if err := join(p.err, v.document(data, &signature, real.TCBInfoChain, nil, "TCB info")); err != nil {
+		t.Fatal(err)
+	}
+	if v.info, err = parseTCBInfo(data); err != nil {
+		t.Fatal(err)
+	}
+	now2 := [16]uint8(quote[body+584:])
+	td := &TDXPlatform{TEETCBSVN: [16]uint8(quote[body:]), TEETCBSVN2: &now2}
+	platform, module, err := v.evaluatePlatform(chain.PCK, td)
+	if err := join(err, v.checkPlatform(chain.PCK)); err != nil {
+		t.Fatal(err)
+	}
+	date := time.Date(2024, 11, 13, 0, 0, 0, 0, time.UTC)
+	if platform.Status != UpToDate || module.Status != UpToDate || !platform.Date.Equal(date) || !module.Date.Equal(date) {
+		t.Errorf("platform %+v, module %+v", platform, module)
+	}
+	td.TEETCBSVN[0] = 1
+	if _, module, err = v.evaluatePlatform(chain.PCK, td); err == nil && module.Status == UpToDate {
+		t.Errorf("an older module: %+v", module)
+	}
 }
