@@ -13,6 +13,7 @@ import (
 	"sealift/internal/agent/runner"
 	"sealift/internal/agent/vault"
 	"sealift/internal/channel"
+	"sealift/internal/oci"
 	"sealift/suit"
 	"sealift/suit/processor"
 	"sealift/suit/report"
@@ -83,6 +84,10 @@ func explain(err error) string {
 		{syscall.ENOSPC, "no space left in the sealed store"},
 		{channel.ErrNoSpace, "no space left in the REE"},
 		{channel.ErrNotFound, "the Broker cannot find the payload"},
+		{oci.ErrPlatform, "the image is for another platform"},
+		{oci.ErrDigest, "the image lies about a digest"},
+		{oci.ErrEntry, "a layer of the image holds a forbidden entry"},
+		{oci.ErrLimit, "the image is too large"},
 		{runner.ErrProgram, "the program cannot be run"},
 		{runner.ErrExited, "the TA ends at once"},
 		{channel.ErrExec, "the UA cannot be run"},

@@ -19,6 +19,7 @@ import (
 type Image struct {
 	Config oci.Config
 	Layers [][]byte // tar files, not compressed
+	Zipped [][]byte // further layers, compressed; what the configuration says of them is not true
 
 	blobs map[string][]byte
 }
@@ -65,6 +66,10 @@ func (i *Image) Manifest() ([]byte, error) {
 	for _, l := range i.Layers {
 		c.RootFS.DiffIDs = append(c.RootFS.DiffIDs, oci.DigestOf(l))
 		m.Layers = append(m.Layers, i.add(oci.TypeTar, l))
+	}
+	for _, l := range i.Zipped {
+		c.RootFS.DiffIDs = append(c.RootFS.DiffIDs, oci.DigestOf(l))
+		m.Layers = append(m.Layers, i.add(oci.TypeTarGzip, l))
 	}
 	config, err := json.Marshal(c)
 	if err != nil {

@@ -33,6 +33,7 @@ import (
 	"runtime"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -99,6 +100,9 @@ func (l *Loader) Close() error { return l.program.Close() }
 func (l *Loader) Load(ctx context.Context, open func() (io.ReadCloser, error)) (runner.Loaded, [32]byte, error) {
 	i := &image{loader: l, dir: filepath.Join(l.opts.Dir, fmt.Sprint("image-", l.number.Add(1)))}
 	digest, err := i.unpack(ctx, open)
+	if errors.Is(err, syscall.ENOSPC) { // in the TEE's memory, not on a disk
+		err = fmt.Errorf("%w: %v", oci.ErrLimit, err)
+	}
 	if err != nil {
 		for _, kind := range []error{oci.ErrMalformed, oci.ErrDigest, oci.ErrPlatform, oci.ErrEntry, oci.ErrLimit} {
 			if errors.Is(err, kind) {
