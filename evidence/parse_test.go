@@ -306,3 +306,25 @@ func FuzzVerify(f *testing.F) {
 		}
 	})
 }
+
+// An anchor's file says for which hardware it is, where it is for one; readers of PEM skip that line.
+func TestAnchorHardwareLine(t *testing.T) {
+	w := newWorld(t)
+	a := w.pki.Anchor()
+	data, err := a.PEM()
+	must(t, err)
+	if !bytes.HasPrefix(data, []byte("Hardware: trustzone\n-----BEGIN CERTIFICATE-----")) {
+		t.Errorf("%.80s", data)
+	}
+	back, err := evidence.ParseAnchorPEM(data)
+	if err != nil || back.Hardware != evidence.TrustZone || back.Fingerprint() != a.Fingerprint() {
+		t.Errorf("%v, %v", back, err)
+	}
+	_, bare, _ := bytes.Cut(data, []byte("\n"))
+	if back, err := evidence.ParseAnchorPEM(bare); err != nil || back.Hardware != "" {
+		t.Errorf("without the line: %v, %v", back, err)
+	}
+	if _, err := evidence.ParseAnchorPEM(append([]byte("Hardware: abacus\n"), bare...)); !errors.Is(err, evidence.ErrAnchor) {
+		t.Errorf("unknown hardware: %v", err)
+	}
+}
