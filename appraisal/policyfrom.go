@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -64,7 +65,13 @@ var versions = map[evidence.Hardware][]Rule{
 
 // versionsFrom demands at least the versions of the Evidence.
 func (p *Policy) versionsFrom(v *evidence.VerifiedHardware, source string) {
-	for _, r := range versions[v.Hardware] {
+	rules := slices.Clone(versions[v.Hardware])
+	for _, name := range slices.Sorted(maps.Keys(v.Fields)) {
+		if strings.HasPrefix(name, "components.") { // of CCA and PSA firmware
+			rules = append(rules, Rule{Field: name + ".Version", Op: OpAtLeast})
+		}
+	}
+	for _, r := range rules {
 		got, found := lookup(v.Fields, r.Field)
 		if !found {
 			continue
@@ -81,7 +88,7 @@ func (p *Policy) versionsFrom(v *evidence.VerifiedHardware, source string) {
 		if r.Op == OpAtLeast && r.Value.number != nil && r.Value.number.Sign() == 0 {
 			continue // always true
 		}
-		if holds, err := r.holds(got); holds && err == nil {
+		if holds, err := r.holds(got); holds && err == nil { // a version that is no list of numbers is left out
 			p.Rules = append(p.Rules, r)
 		}
 	}

@@ -21,6 +21,7 @@ import (
 
 	"sealift/appraisal"
 	"sealift/evidence"
+	"sealift/evidence/all"
 	"sealift/evidence/cca"
 	"sealift/evidence/crl"
 	"sealift/evidence/csv"
@@ -48,12 +49,6 @@ type Exhibit struct {
 	Form     string                    // for people: "bundle", "SNP report", "CCA token"
 	Bundle   []byte                    // the file, if it is a bundle
 	Hardware evidence.HardwareEvidence // else what the hardware signed
-}
-
-// Verifiers returns the verifiers of all hardware architectures. They remember what they have verified.
-func Verifiers() []evidence.HardwareVerifier {
-	return []evidence.HardwareVerifier{optee.Hardware{}, sgx.NewHardware(), tdx.NewHardware(), snp.NewHardware(), cca.NewHardware(),
-		csv.NewHardware()}
 }
 
 // recognise holds a parser for each form, the most telling first.
@@ -271,7 +266,7 @@ func (x *Exhibit) Recorded(b *Beside, nonce []byte) *appraisal.Recorded {
 
 // Input returns what a verifier relies on.
 func Input(anchors []evidence.Anchor, b *Beside, now time.Time) evidence.Input {
-	return evidence.Input{Anchors: evidence.Anchors{Roots: anchors}, Now: now, Verifiers: Verifiers(), Endorsements: b, CRLs: b.CRLs}
+	return evidence.Input{Anchors: evidence.Anchors{Roots: anchors}, Now: now, Verifiers: all.New(), Endorsements: b, CRLs: b.CRLs}
 }
 
 // VendorAnchors returns the roots that this program knows: AMD's and Intel's. A policy still has to name them.

@@ -15,6 +15,7 @@ import (
 	"sealift/appraisal/corim"
 	"sealift/appraisal/ear"
 	"sealift/evidence"
+	"sealift/evidence/all"
 	"sealift/internal/owner/exhibit"
 )
 
@@ -32,7 +33,7 @@ func readHardware(f *File, data []byte, _ *Keys) bool {
 // hardware adds what Evidence of hardware says. Nothing of it is verified: no anchor is trusted here.
 func (f *File) hardware(x *exhibit.Exhibit) {
 	f.Checks = append(f.Checks, Check{What: x.Form, State: Unverified, Detail: "that needs the vendor's root: sealift verify does it"})
-	for _, v := range append(exhibit.Verifiers(), evidence.PSA()) {
+	for _, v := range append(all.New(), evidence.PSA()) {
 		if !slices.Contains(v.MediaTypes(), x.Hardware.MediaType) || !v.Reads(x.Hardware) {
 			continue
 		}
