@@ -27,7 +27,7 @@ func sealift(t *testing.T, args ...string) (code int, stdout, stderr string) {
 func TestUsageErrors(t *testing.T) {
 	for _, line := range []string{
 		"nonsense", "version extra", "version --unknown", "broker", "broker run", "broker nonsense", "dev nonsense", "dev up extra",
-		"demo --mode ua", "demo --mode ua+ta,pd", "demo --break nothing",
+		"demo --mode ua", "demo --mode ua+ta", "demo --break nothing",
 	} {
 		code, stdout, stderr := sealift(t, strings.Fields(line)...)
 		if line == "broker" { // help

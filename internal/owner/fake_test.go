@@ -253,12 +253,17 @@ func (m *fakeMOC) evidence(r *http.Request) (any, error) {
 func (m *fakeMOC) taClaim() (evidence.TAClaim, bool) {
 	ta := evidence.TAClaim{Component: suit.NewComponentID("tee", m.dep.App, "ta"), Signer: m.dep.OwnerKey.KID(),
 		EncKey: public(m.t, m.taEnc.Public()), TLSKey: public(m.t, m.taTLS.Public())}
+	mode := usecase.Mode(m.dep.Mode)
 	for _, p := range m.dep.Packages {
-		if p.Role != mocapi.PackageTA {
+		if p.Role == mocapi.PackageUA || mode == usecase.ModeBundleUAPD && len(m.appraisals) == 0 { // the TA comes after the first one
 			continue
 		}
 		manifest := m.manifest(p)
-		ta.Digest, _ = manifest.Shared[0].Params.Digest()
+		for _, c := range manifest.Shared { // the TA is the last program
+			if d, ok := c.Params.Digest(); ok {
+				ta.Digest = d
+			}
+		}
 		ta.Sequence = manifest.Sequence
 	}
 	if len(m.releases) > 0 && ta.Sequence == 0 {
@@ -300,6 +305,12 @@ func (m *fakeMOC) appraisal(r *http.Request) (any, error) {
 		return nil, err
 	}
 	m.appraisals = append(m.appraisals, q)
+	if usecase.Mode(m.dep.Mode) == usecase.ModeBundleUAPD && len(m.appraisals) == 1 {
+		for _, s := range m.dep.Plan[1:3] { // attest; the TA comes
+			m.dep.Trace = append(m.dep.Trace, mocapi.TraceStep{Step: s, Time: time.Now()})
+		}
+		m.dep.Version++
+	}
 	if m.otherAgent {
 		_, m.dep.AgentKey = newKey(m.t, cose.AlgESP256)
 	}

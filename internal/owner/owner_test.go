@@ -117,10 +117,8 @@ func (w *world) deploy(t *testing.T) *mocapi.Deployment {
 	return d
 }
 
-var runnable = []usecase.Mode{usecase.ModeUATAPD, usecase.ModeTAPD, usecase.ModeBundleTAPD, usecase.ModeBundleUATAPD}
-
 func TestDeployWait(t *testing.T) {
-	for _, mode := range runnable {
+	for _, mode := range usecase.Modes() {
 		t.Run(string(mode), func(t *testing.T) {
 			w := newWorld(t, mode)
 			d, err := w.owner.Deploy(t.Context(), owner.DeployRequest{Package: w.pkg, Wait: true, Timeout: time.Minute})
@@ -172,8 +170,11 @@ func (w *world) checkOpened(t *testing.T) {
 	}
 	want := []string{"name,value\n" + canary + ",1\n", strings.Repeat(canary, 40_000)}
 	if ref.Role == mocapi.PackageBundle {
-		want = append([]string{string(taBinary(t))}, want...)
-		if usecase.Mode(w.moc.dep.Mode).Has(usecase.UA) {
+		mode := usecase.Mode(w.moc.dep.Mode)
+		if mode.Sealed(usecase.TA) {
+			want = append([]string{string(taBinary(t))}, want...)
+		}
+		if mode.Sealed(usecase.UA) {
 			want = append(want, string(taBinary(t)))
 		}
 	}
@@ -207,7 +208,8 @@ func (w *world) checkNothingLeaked(t *testing.T) {
 			t.Errorf("PD is in %s (%s)", name, where)
 		}
 	}
-	if w.packed.Description.Mode.Bundled() { // there the programs are secret as well
+	mode := w.packed.Description.Mode
+	if mode.Sealed(usecase.TA) && (mode.Sealed(usecase.UA) || !mode.Has(usecase.UA)) { // there the programs are secret as well
 		for name, data := range places {
 			if bytes.Contains(data, taBinary(t)[:4096]) {
 				t.Errorf("the TA is in %s", name)
