@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -207,5 +209,35 @@ func TestNewPolicyOfAllHardware(t *testing.T) {
 	in.Launch = in.Launch[2:]
 	if _, err := appraisal.NewPolicy(in); !errors.Is(err, appraisal.ErrPolicy) {
 		t.Errorf("without a value for one of them: %v", err)
+	}
+}
+
+// TestDocumentedRules guards that the examples of docs/policy.md are rules.
+func TestDocumentedRules(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join("..", "docs", "policy.md"))
+	must(t, err)
+	n := 0
+	for _, line := range strings.Split(string(doc), "\n") {
+		if !strings.HasPrefix(line, `{"name"`) {
+			continue
+		}
+		n++
+		var r appraisal.Rule
+		dec := json.NewDecoder(strings.NewReader(line))
+		dec.DisallowUnknownFields()
+		must(t, dec.Decode(&r))
+		p := parseFull(t)
+		p.Rules = []appraisal.Rule{r}
+		if err := p.Validate(); err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+	if n < 5 {
+		t.Errorf("%d examples", n)
+	}
+	for _, r := range appraisal.Defaults {
+		if !strings.Contains(string(doc), "`"+r.Name+"`") || !strings.Contains(string(doc), "`"+r.Field+"`") {
+			t.Errorf("the check %s on %s is not documented", r.Name, r.Field)
+		}
 	}
 }
