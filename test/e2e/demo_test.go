@@ -7,6 +7,7 @@ package e2e
 import (
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -193,6 +194,26 @@ func TestDemoSGXOrder(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A UA that knows nothing of asking for its TA: it connects to the TA when it has a caller, and the owner is its first.
+func TestSGXWithAForeignUA(t *testing.T) {
+	u := newUser(t)
+	devUp(t, u, "--hardware", "sgx")
+	text, err := os.ReadFile(statsPackage(t, u, "ua,ta,pd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ua := filepath.Join(bin, "examples", "stats-ua")
+	foreign := strings.NewReplacer("[trustzone]", "[sgx]", "ua:\n  binary: "+ua, "ua:\n  binary: "+busybox(t),
+		"args: [", "args: [env, -u, SEALIFT_REQUEST_TA, "+ua+", ").Replace(string(text))
+	u.write("stats.yaml", foreign)
+	u.must("", "pack", "stats.yaml")
+	u.must("", "deploy", "--wait", "--timeout", "60s", "stats.sealift")
+	if r := u.must("mean salary by department\n", "call", "stats"); !strings.Contains(r.stdout, "administration") {
+		t.Errorf("no answer: %s", r.stdout)
+	}
+	u.must("", "remove", "stats")
 }
 
 func TestDemoSaysWhatItRestsOn(t *testing.T) {
