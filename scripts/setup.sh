@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what the tests need beyond Go and git, all of it from Debian's packages: a TA and data that this project did not
 # make, strace, which records what passes between processes, for TEE instances of the type container the OCI runtime runc, and
-# for those of the type vm the emulator QEMU and a kernel, which is not installed but unpacked into .cache/kernel. What is
+# for those of the type vm the emulator QEMU, and a kernel with firmware, which are not installed but unpacked into .cache/kernel. What is
 # there already is left alone. On other systems, or without the rights to install, it says what is missing and fails.
 set -eu
 
@@ -24,7 +24,7 @@ if [ -n "$amd64" ]; then
 fi
 
 need_kernel=""
-if [ -n "$amd64" ] && [ ! -f $kernel/package ]; then
+if [ -n "$amd64" ] && [ ! -f $kernel/packages ]; then
 	need_kernel=yes
 fi
 if [ -z "$missing" ] && [ -z "$need_kernel" ]; then
@@ -32,7 +32,7 @@ if [ -z "$missing" ] && [ -z "$need_kernel" ]; then
 fi
 
 if ! command -v apt-get >/dev/null 2>&1; then
-	echo "setup: missing:$missing${need_kernel:+ and a kernel in $kernel (vmlinuz, the modules $modules, and the file package)}" \
+	echo "setup: missing:$missing${need_kernel:+ and a kernel in $kernel (vmlinuz, the modules $modules, firmware, and the file packages)}" \
 		"(Debian's package names); install them by this system's own means" >&2
 	exit 1
 fi
@@ -66,27 +66,29 @@ mkdir -p .cache
 work=$(mktemp -d .cache/kernel-XXXXXX)
 trap 'rm -rf "$work"' EXIT
 name=$(kernel_package)
-if [ -z "$name" ] || ! (cd "$work" && apt-get download -q "$name"); then
+if [ -z "$name" ] || ! (cd "$work" && apt-get download -q "$name" seabios); then
 	as_root apt-get update -q # the list of packages is not there, or old
 	name=$(kernel_package)
 	if [ -z "$name" ]; then
 		echo "setup: no package linux-image-cloud-amd64 is known here: the kernel for the instance type vm has to come from elsewhere" >&2
 		exit 1
 	fi
-	(cd "$work" && apt-get download -q "$name")
+	(cd "$work" && rm -f ./*.deb && apt-get download -q "$name" seabios)
 fi
-deb=$(ls "$work"/*.deb)
-dpkg-deb -x "$deb" "$work/tree"
 mkdir "$work/kernel"
+# One line for each package: name, version, digest. In the end the file moves with the folder: one without it is incomplete.
+for package in "$name" seabios; do
+	deb=$(ls "$work/${package}_"*.deb)
+	dpkg-deb -x "$deb" "$work/tree"
+	echo "$package $(dpkg-deb -f "$deb" Version) $(sha256sum "$deb" | cut -d ' ' -f 1)" >>"$work/kernel/packages"
+done
 cp "$work"/tree/boot/vmlinuz-* "$work/kernel/vmlinuz"
+cp "$work/tree/usr/share/seabios/bios-256k.bin" "$work/kernel/firmware"
 for module in $modules; do
 	find "$work/tree" -name "$module.ko" -exec cp {} "$work/kernel/" \;
 	[ -f "$work/kernel/$module.ko" ] || { echo "setup: the package $name has no module $module" >&2; exit 1; }
 done
-# One line: name, version, digest. It is written last: a folder without it is incomplete.
-version=$(dpkg-deb -f "$deb" Version)
-digest=$(sha256sum "$deb" | cut -d ' ' -f 1)
-echo "$name $version $digest" >"$work/kernel/package"
 rm -rf $kernel
 mv "$work/kernel" $kernel
-echo "setup: $name $version is in $kernel"
+echo "setup: in $kernel are:"
+cat $kernel/packages

@@ -40,7 +40,7 @@ the images from sources that it trusts and compare.
 
   process    the Agent itself
   container  the Agent and an OCI runtime program (runc)
-  vm         a Linux kernel and an initramfs with the Agent and the modules of that kernel; scripts/setup.sh fetches the kernel
+  vm         firmware, a Linux kernel, and an initramfs with the Agent and the modules of that kernel; scripts/setup.sh fetches the kernel
 
 Without --instance every type is built for which the inputs are there, and the others are named.`,
 		Example: "  sealift image build -o images",
@@ -51,7 +51,7 @@ Without --instance every type is built for which the inputs are there, and the o
 	flags.StringSliceVar(&f.instances, "instance", nil, "instance type: process, container, vm; repeat for more (default: all that can be built)")
 	flags.StringVarP(&f.out, "output", "o", "", "folder to write to")
 	flags.StringVar(&f.agent, "agent", "", "the Agent's program (default: sealift-agent beside this program)")
-	flags.StringVar(&f.kernel, "kernel", "", "folder with a kernel and its modules (default: kernel beside this program)")
+	flags.StringVar(&f.kernel, "kernel", "", "folder with a kernel, its modules and firmware (default: kernel beside this program)")
 	flags.StringVar(&f.runtime, "runtime", "", "OCI runtime program (default: the runc that is found); its libraries are taken along")
 	flags.StringVar(&f.vm.Cmdline, "cmdline", build.DefaultCmdline, "vm: command line of the kernel")
 	flags.UintVar(&f.vm.VCPUs, "vcpus", build.DefaultVCPUs, "vm: number of processors")
@@ -142,7 +142,7 @@ func newBuilder(f imageFlags) (*builder, error) {
 // build writes one image.
 func (b *builder) build(instance string) (*build.Reference, error) {
 	var out bytes.Buffer
-	var kernel *build.Package
+	var packages []build.Package
 	var err error
 	switch instance {
 	case image.Process:
@@ -155,14 +155,14 @@ func (b *builder) build(instance string) (*build.Reference, error) {
 	case image.VM:
 		var k *build.Kernel
 		if k, err = build.ReadKernel(b.kernel); err == nil {
-			kernel = &k.Package
+			packages = k.Packages
 			_, err = build.Guest(&out, b.agentData, k, b.vm)
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	ref, err := build.NewReference(out.Bytes(), kernel, "sealift image build")
+	ref, err := build.NewReference(out.Bytes(), packages, "sealift image build")
 	if err != nil {
 		return nil, err
 	}

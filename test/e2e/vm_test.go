@@ -24,7 +24,7 @@ func vmImage(t *testing.T, u *user, dir string, args ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(kernel, "package")); err != nil {
+	if _, err := os.Stat(filepath.Join(kernel, "packages")); err != nil {
 		sharedtest.Missing(t, "scripts/setup.sh was not run: %v", err)
 	}
 	u.must("", append([]string{"image", "build", "--instance", "vm", "-o", dir, "--kernel", kernel}, args...)...)
@@ -127,8 +127,8 @@ func TestImagesAreReproducible(t *testing.T) {
 	}
 	var refs struct {
 		Images []struct {
-			Kernel struct{ Name, Version, Digest string }
-			Values []struct {
+			Packages []struct{ Name, Version, Digest string }
+			Values   []struct {
 				Name, Hardware string
 				Digests        []string
 			} `json:"reference_values"`
@@ -139,7 +139,8 @@ func TestImagesAreReproducible(t *testing.T) {
 		t.Fatal(err)
 	}
 	decode(t, string(text), &refs)
-	if len(refs.Images) != 1 || !strings.HasPrefix(refs.Images[0].Kernel.Name, "linux-image-") || len(refs.Images[0].Values) != 4 {
+	if len(refs.Images) != 1 || len(refs.Images[0].Packages) != 2 || len(refs.Images[0].Values) != 4 ||
+		!strings.HasPrefix(refs.Images[0].Packages[0].Name, "linux-image-") {
 		t.Errorf("%+v", refs)
 	}
 	u.refused(1, []string{"no kernel", "setup.sh"}, "image", "build", "--instance", "vm", "-o", one, "--kernel", u.dir)

@@ -5,7 +5,7 @@
 // An image depends on its inputs only: the same Agent, kernel, runtime and parameters give the same bytes, wherever and
 // whenever it is built. So whoever wants to accept an image can build it, instead of believing who runs it.
 //
-// The image of a vm is a kernel, and an initramfs with the Agent as its first program (/init), and beside it the kernel
+// The image of a vm is firmware, a kernel, and an initramfs with the Agent as its first program (/init), and beside it the kernel
 // modules that it loads in the order of their names.
 package build
 
@@ -61,7 +61,7 @@ func Guest(w io.Writer, agent []byte, k *Kernel, vm VM) (*image.Image, error) {
 		return nil, err
 	}
 	img := &image.Image{Instance: image.VM, Cmdline: vm.Cmdline, VCPUs: vm.VCPUs, MemoryMiB: vm.MemoryMiB}
-	return write(w, img, []part{{image.PartKernel, k.Image}, {image.PartInitramfs, archive}})
+	return write(w, img, []part{{image.PartKernel, k.Image}, {image.PartInitramfs, archive}, {image.PartFirmware, k.Firmware}})
 }
 
 // Initramfs returns the archive with the Agent and the modules of k.

@@ -19,15 +19,17 @@ var Modules = []string{"virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio
 // ErrNoKernel says that there is no kernel to build the image of a vm from.
 var ErrNoKernel = errors.New("build: no kernel")
 
-// Kernel is a distribution's kernel, as scripts/setup.sh unpacks it: a folder with the files vmlinuz, NAME.ko for each of
-// Modules, and package, one line with the package's name, its version and the SHA-256 of its file.
+// Kernel is a distribution's kernel with the firmware that starts it, as scripts/setup.sh unpacks them: a folder with the files
+// vmlinuz, NAME.ko for each of Modules, firmware, and packages: a line for the kernel's package and one for the firmware's, each
+// with its name, its version and the SHA-256 of its file.
 type Kernel struct {
-	Image   []byte
-	Modules map[string][]byte // by name, without .ko
-	Package Package
+	Image    []byte
+	Modules  map[string][]byte // by name, without .ko
+	Firmware []byte
+	Packages []Package // the kernel's and the firmware's
 }
 
-// Package names where a kernel comes from.
+// Package names where something comes from.
 type Package struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
@@ -39,19 +41,22 @@ const maxFile = 64 << 20
 
 // ReadKernel reads the folder.
 func ReadKernel(dir string) (*Kernel, error) {
-	line, err := readFile(filepath.Join(dir, "package"))
+	text, err := readFile(filepath.Join(dir, "packages"))
 	if err != nil {
 		return nil, err
 	}
-	fields := strings.Fields(string(line))
-	if len(fields) != 3 {
-		return nil, fmt.Errorf("%w: the file package in %s does not name a package, its version and its digest", ErrNoKernel, dir)
+	k := &Kernel{Modules: map[string][]byte{}}
+	for line := range strings.Lines(string(text)) {
+		p, err := parsePackage(line)
+		if err != nil {
+			return nil, fmt.Errorf("%w: the file packages in %s: %w", ErrNoKernel, dir, err)
+		}
+		k.Packages = append(k.Packages, p)
 	}
-	if sum, err := hex.DecodeString(fields[2]); err != nil || len(sum) != sha256.Size {
-		return nil, fmt.Errorf("%w: the file package in %s has no SHA-256", ErrNoKernel, dir)
-	}
-	k := &Kernel{Modules: map[string][]byte{}, Package: Package{fields[0], fields[1], "sha256:" + fields[2]}}
 	if k.Image, err = readFile(filepath.Join(dir, "vmlinuz")); err != nil {
+		return nil, err
+	}
+	if k.Firmware, err = readFile(filepath.Join(dir, "firmware")); err != nil {
 		return nil, err
 	}
 	for _, name := range Modules {
@@ -60,6 +65,17 @@ func ReadKernel(dir string) (*Kernel, error) {
 		}
 	}
 	return k, nil
+}
+
+func parsePackage(line string) (Package, error) {
+	fields := strings.Fields(line)
+	if len(fields) != 3 {
+		return Package{}, fmt.Errorf("%q is not a name, a version and a digest", line)
+	}
+	if sum, err := hex.DecodeString(fields[2]); err != nil || len(sum) != sha256.Size {
+		return Package{}, fmt.Errorf("%q is no SHA-256", fields[2])
+	}
+	return Package{fields[0], fields[1], "sha256:" + fields[2]}, nil
 }
 
 func readFile(path string) ([]byte, error) {

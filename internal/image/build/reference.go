@@ -24,14 +24,15 @@ type References struct {
 
 // Reference is about one image.
 type Reference struct {
-	Instance  string   `json:"instance"`
-	File      string   `json:"file"`   // beside this file
-	Digest    string   `json:"digest"` // "sha256:<hex>" of the file, as a device announces it
-	Parts     []Part   `json:"parts"`
-	Cmdline   string   `json:"cmdline,omitempty"`    // vm: of the kernel
-	VCPUs     uint     `json:"vcpus,omitempty"`      // vm
-	MemoryMiB uint     `json:"memory_mib,omitempty"` // vm
-	Kernel    *Package `json:"kernel,omitempty"`     // vm: the package that the kernel is from
+	Instance  string `json:"instance"`
+	File      string `json:"file"`   // beside this file
+	Digest    string `json:"digest"` // "sha256:<hex>" of the file, as a device announces it
+	Parts     []Part `json:"parts"`
+	Cmdline   string `json:"cmdline,omitempty"`    // vm: of the kernel
+	VCPUs     uint   `json:"vcpus,omitempty"`      // vm
+	MemoryMiB uint   `json:"memory_mib,omitempty"` // vm
+	// Packages are where kernel and firmware of a vm are from.
+	Packages []Package `json:"packages,omitempty"`
 	// ReferenceValues are as a policy has them, one for each architecture that can protect this instance type.
 	ReferenceValues []appraisal.ReferenceValue `json:"reference_values"`
 }
@@ -44,7 +45,7 @@ type Part struct {
 }
 
 // NewReference measures the image that data is, as each architecture does.
-func NewReference(data []byte, kernel *Package, source string) (*Reference, error) {
+func NewReference(data []byte, packages []Package, source string) (*Reference, error) {
 	r := bytes.NewReader(data)
 	img, err := image.Read(r, int64(len(data)))
 	if err != nil {
@@ -52,7 +53,7 @@ func NewReference(data []byte, kernel *Package, source string) (*Reference, erro
 	}
 	ref := &Reference{
 		Instance: img.Instance, File: image.FileName(img.Instance), Digest: digest(data),
-		Cmdline: img.Cmdline, VCPUs: img.VCPUs, MemoryMiB: img.MemoryMiB, Kernel: kernel,
+		Cmdline: img.Cmdline, VCPUs: img.VCPUs, MemoryMiB: img.MemoryMiB, Packages: packages,
 	}
 	for _, p := range img.Parts {
 		content, err := io.ReadAll(img.Open(r, p.Name))

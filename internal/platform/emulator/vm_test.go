@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -271,5 +272,31 @@ func TestVMUpAndDown(t *testing.T) {
 	}
 	if now := openFiles(t); now >= files+rounds-2 || len(qemus()) != 0 {
 		t.Errorf("%d files are open, %d were before; virtual machines %v", now, files, qemus())
+	}
+}
+
+// TestNoQEMU: a machine that lacks the program says so, offers no virtual machine, and puts nothing weaker in its place.
+func TestNoQEMU(t *testing.T) {
+	path := guestImage(t, kernel(t), small)
+	t.Setenv("PATH", t.TempDir())
+	w := serve(t, t.TempDir(), emulator.Options{Hardware: evidence.CCA})
+	if slices.Contains(w.info.InstanceTypes, "vm") {
+		t.Errorf("it offers %v", w.info.InstanceTypes)
+	}
+	err := w.tryLaunch("v1", path, "c", platform.Limits{})
+	wantErr(t, err, platform.ErrUnsupported)
+	if !strings.Contains(err.Error(), "qemu-system-x86_64 is missing") {
+		t.Error(err)
+	}
+}
+
+// TestWrongHardware: a virtual machine on hardware that protects none is refused, whatever the Broker says.
+func TestWrongHardware(t *testing.T) {
+	path := guestImage(t, kernel(t), small)
+	w := serve(t, t.TempDir(), emulator.Options{})
+	err := w.tryLaunch("v1", path, "c", platform.Limits{})
+	wantErr(t, err, platform.ErrInvalid)
+	if !strings.Contains(err.Error(), "cannot hold a guest of its own") {
+		t.Error(err)
 	}
 }
