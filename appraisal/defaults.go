@@ -27,9 +27,11 @@ const (
 	hintVMPL    = "software at a lower privilege level of the guest asked for this report; the measured Agent runs at VMPL 0"
 )
 
-// Defaults are the checks on fields that apply to each hardware. The life cycle and Intel's TCB status are checked too, by
+// Defaults returns the checks on fields that apply to each hardware. The life cycle and Intel's TCB status are checked too, by
 // rules of their own.
-var Defaults = []Rule{
+func Defaults() []Rule { return slices.Clone(defaults) }
+
+var defaults = []Rule{
 	{Name: RuleNoDebug, Hardware: evidence.SEVSNP, Field: "POLICY", Op: OpClear, Value: TextValue("0x80000"), code: CodeDebug, hint: hintDebug},
 	{Name: RuleNotMigrating, Hardware: evidence.SEVSNP, Field: "POLICY", Op: OpClear, Value: TextValue("0x40000"), code: CodeMigratable,
 		hint: hintMigrate},

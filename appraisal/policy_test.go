@@ -235,7 +235,7 @@ func TestDocumentedRules(t *testing.T) {
 	if n < 5 {
 		t.Errorf("%d examples", n)
 	}
-	for _, r := range appraisal.Defaults {
+	for _, r := range appraisal.Defaults() {
 		if !strings.Contains(string(doc), "`"+r.Name+"`") || !strings.Contains(string(doc), "`"+r.Field+"`") {
 			t.Errorf("the check %s on %s is not documented", r.Name, r.Field)
 		}

@@ -167,7 +167,28 @@ func (r *Result) Explain(w io.Writer) error {
 	for _, l := range r.Limits {
 		p.line("not concluded: %s", l)
 	}
-	failed := r.Failed()
+	if err := ExplainFindings(w, r.Findings); p.err == nil {
+		p.err = err
+	}
+	p.line("\nclaims:")
+	for _, name := range vectorOrder {
+		c := r.Vector[name]
+		p.line("  %-18s %3d %-15s %s", name, c.Value, c.Tier(), c.Reason)
+	}
+	p.line("\nchecked and as expected:")
+	for _, f := range r.Findings {
+		if f.OK {
+			p.line("  %s: %s (%s)", f.Claim, f.Got, f.Source)
+		}
+	}
+	return p.err
+}
+
+// ExplainFindings writes those findings that are not satisfied, first causes first, and what to do. Every refusal that a person
+// sees is written by it.
+func ExplainFindings(w io.Writer, findings []Finding) error {
+	p := &printer{w: w}
+	failed := (&Result{Findings: findings}).Failed()
 	if len(failed) > 1 {
 		p.line("first cause: %s [%s]; %d claims differ", failed[0].Claim, failed[0].Code, len(failed))
 	}
@@ -182,17 +203,6 @@ func (r *Result) Explain(w io.Writer) error {
 	}
 	if len(failed) > 0 {
 		p.line("\nsealift explain %s says more", failed[0].Code)
-	}
-	p.line("\nclaims:")
-	for _, name := range vectorOrder {
-		c := r.Vector[name]
-		p.line("  %-18s %3d %-15s %s", name, c.Value, c.Tier(), c.Reason)
-	}
-	p.line("\nchecked and as expected:")
-	for _, f := range r.Findings {
-		if f.OK {
-			p.line("  %s: %s (%s)", f.Claim, f.Got, f.Source)
-		}
 	}
 	return p.err
 }

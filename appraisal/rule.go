@@ -177,8 +177,7 @@ func (r *Rule) expected() string {
 
 // rules evaluates the defaults that are not waived, and the policy's own rules.
 func (a *appraiser) rules() {
-	for i := range Defaults {
-		r := Defaults[i]
+	for _, r := range defaults {
 		if !r.applies(a.v.Hardware) {
 			continue
 		}

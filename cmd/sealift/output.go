@@ -97,6 +97,7 @@ func (a *app) finish(err error) int {
 	}
 	if f, ok := errors.AsType[*fault.Error](err); ok {
 		code, hint = f.Exit, f.Hint
+		a.explainFault(f)
 	}
 	if e, ok := errors.AsType[*exitError](err); ok {
 		code = e.code

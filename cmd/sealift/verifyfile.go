@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -217,4 +218,32 @@ func (a *app) isFile(ref string, f *evidenceFlags) bool {
 	_, err = owner.New(h).Deployment(ref)
 	fe, ok := errors.AsType[*fault.Error](err)
 	return ok && fe.Code == fault.NotFound
+}
+
+// explainFault writes the findings in the details of an error, such as those of the operator's Verifier, as every refusal is
+// written.
+func (a *app) explainFault(f *fault.Error) {
+	data, err := json.Marshal(f.Details)
+	if err != nil {
+		return
+	}
+	var findings []appraisal.Finding
+	if json.Unmarshal(data, &findings) != nil {
+		var details struct{ Findings []appraisal.Finding }
+		if json.Unmarshal(data, &details) != nil {
+			return
+		}
+		findings = details.Findings
+	}
+	var shown []appraisal.Finding
+	for _, finding := range findings {
+		if finding.Code == "" || finding.Claim == "" { // details of another shape
+			return
+		}
+		for _, s := range []*string{&finding.Code, &finding.Claim, &finding.Expected, &finding.Got, &finding.Source, &finding.Hint} {
+			*s = printable(*s)
+		}
+		shown = append(shown, finding)
+	}
+	_ = appraisal.ExplainFindings(a.stderr, shown)
 }
