@@ -80,3 +80,26 @@ func TestDevWithAllHardware(t *testing.T) {
 	u.refused(2, []string{"twice"}, "dev", "up", "--hardware", "tdx", "--hardware", "tdx")
 	u.refused(2, []string{"hardware"}, "dev", "up", "--hardware", "tdz")
 }
+
+// The bench verifies Evidence of each architecture.
+func TestBenchEvidence(t *testing.T) {
+	u := newUser(t)
+	var out struct {
+		Rows []struct {
+			Hardware string
+			Cold     float64 `json:"cold_ms"`
+			Warm     float64 `json:"warm_ms"`
+			Floor    float64 `json:"floor_ms"`
+		}
+	}
+	decode(t, u.must("", "bench", "evidence", "--time", "50ms", "--json").stdout, &out)
+	if len(out.Rows) != 6 {
+		t.Fatalf("%d rows", len(out.Rows))
+	}
+	for _, r := range out.Rows {
+		if r.Cold <= 0 || r.Warm <= 0 || r.Floor <= 0 {
+			t.Errorf("%+v", r)
+		}
+	}
+	u.refused(2, []string{"no such file"}, "bench", "evidence", "--samples", u.dir)
+}
