@@ -221,7 +221,6 @@ func (o *Owner) follow(ctx context.Context, ref string, done func(*mocapi.Deploy
 	var since uint64
 	var last *mocapi.Deployment
 	said := "" // by the device, of what keeps it
-	knocked := false
 	for {
 		dep, err := persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.Deployment(ctx, local.ID, since, longPoll) })
 		if errors.Is(err, context.DeadlineExceeded) && last != nil {
@@ -236,7 +235,6 @@ func (o *Owner) follow(ctx context.Context, ref string, done func(*mocapi.Deploy
 			said = st.LastError
 		}
 		last, since = dep, dep.Version
-		knocked = knocked || knock(ctx, dep, local)
 		switch {
 		case done(dep):
 			return dep, nil

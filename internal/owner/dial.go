@@ -44,24 +44,6 @@ func dialTA(ctx context.Context, dep *mocapi.Deployment, d *deployment, port str
 	return nil, fault.New(fault.Unavailable, "the UA does not publish the port %q yet", port)
 }
 
-// knock opens the UA's port once where the plan waits for the UA to ask for its TA (usecase.TriggerUARequest): a UA that knows nothing of
-// asking, and connects to its TA only when it has a caller, has one then. It reports whether it could.
-func knock(ctx context.Context, dep *mocapi.Deployment, d *deployment) bool {
-	n := len(dep.Trace)
-	if n >= len(dep.Plan) || dep.Plan[n].Trigger != usecase.TriggerUARequest {
-		return false
-	}
-	ua, ok := d.Package.Component(usecase.UA)
-	if !ok || ua.Launch == nil || len(ua.Launch.Ports) == 0 {
-		return false
-	}
-	conn, err := dialTA(ctx, dep, d, "")
-	if err != nil {
-		return false
-	}
-	return conn.Close() == nil
-}
-
 func dial(ctx context.Context, addr, who string) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: 10 * time.Second}
 	conn, err := dialer.DialContext(ctx, "tcp", addr)

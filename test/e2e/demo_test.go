@@ -196,7 +196,8 @@ func TestDemoSGXOrder(t *testing.T) {
 	}
 }
 
-// A UA that knows nothing of asking for its TA: it connects to the TA when it has a caller, and the owner is its first.
+// A UA that knows nothing of asking for its TA: it connects to the TA when it has a caller, and the Broker, which
+// looks whether it serves its port, is its first.
 func TestSGXWithAForeignUA(t *testing.T) {
 	u := newUser(t)
 	devUp(t, u, "--hardware", "sgx")
