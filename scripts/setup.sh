@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Installs what the tests need beyond Go and git, all of it from Debian's packages: a TA and data that this project did not
-# make, strace, which records what passes between processes, for TEE instances of the type container the OCI runtime runc, and
-# for those of the type vm the emulator QEMU, and a kernel with firmware, which are not installed but unpacked into .cache/kernel. What is
+# make, strace, which records what passes between processes, for TEE instances of the type container the OCI runtime runc, umoci
+# and skopeo, which make and copy images that this project had no part in, and for those of the type vm the emulator QEMU, and a kernel with firmware, which are not installed but unpacked into .cache/kernel. What is
 # there already is left alone. On other systems, or without the rights to install, it says what is missing and fails.
 set -eu
 
@@ -19,6 +19,8 @@ missing=""
 [ -f /usr/share/ieee-data/oui.csv ] || missing="$missing ieee-data"
 command -v strace >/dev/null 2>&1 || missing="$missing strace"
 command -v runc >/dev/null 2>&1 || missing="$missing runc"
+command -v umoci >/dev/null 2>&1 || missing="$missing umoci"
+command -v skopeo >/dev/null 2>&1 || missing="$missing skopeo"
 if [ -n "$amd64" ]; then
 	command -v qemu-system-x86_64 >/dev/null 2>&1 || missing="$missing qemu-system-x86"
 fi

@@ -8,13 +8,18 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
 	"fmt"
+	"io"
+	"io/fs"
+	"log"
 	"net"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,26 +45,30 @@ func containerUp(t *testing.T, u *user, args ...string) {
 	}
 	images := filepath.Join(bin, "images")
 	u.must("", "image", "build", "--instance", "container", "--output", images)
-	before := emulatorGroups()
 	t.Cleanup(func() {
 		os.RemoveAll(images)
-		if left := emulatorGroups(); len(left) > len(before) {
-			t.Errorf("control groups are left: %v", left)
-		}
+		eventually(t, 10*time.Second, "the end of the emulators' control groups", func() bool { return len(emulatorGroups(u)) == 0 })
 	})
 	devUp(t, u, args...)
 }
 
-// emulatorGroups lists the control groups of emulators.
-func emulatorGroups() (list []string) {
+// emulatorGroups lists the control groups of the user's emulators.
+func emulatorGroups(u *user) (list []string) {
 	parent, err := cgroup.Find()
 	if err != nil {
 		return nil
 	}
-	for _, m := range parent.Mounts() {
-		found, _ := filepath.Glob(filepath.Join(m.Source, "sealift-emulator-*"))
-		list = append(list, found...)
-	}
+	_ = filepath.WalkDir(filepath.Join(u.home, "dev"), func(path string, _ fs.DirEntry, err error) error {
+		if err == nil && filepath.Base(path) == "device.cbor" {
+			name := fmt.Sprintf("sealift-emulator-%x", sha256.Sum256([]byte(filepath.Dir(path))))[:len("sealift-emulator-")+16]
+			for _, m := range parent.At(name).Mounts() {
+				if _, err := os.Stat(m.Source); err == nil {
+					list = append(list, m.Source)
+				}
+			}
+		}
+		return nil
+	})
 	return list
 }
 
@@ -144,13 +153,13 @@ func TestContainerForeignImage(t *testing.T) {
 		}
 		u.must("", "remove", form)
 	}
-	u.refused(1, []string{"NAME@sha256:"}, "pack", imagePackage(u, "tagged", "registry.example/app:latest"))
+	u.refused(2, []string{"NAME@sha256:"}, "pack", imagePackage(u, "tagged", "registry.example/app:latest"))
 }
 
 // publish puts the image of a layout into a registry and returns its reference.
 func publish(t *testing.T, dir string) string {
 	t.Helper()
-	server := httptest.NewServer(registry.New())
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(server.Close)
 	index, err := layout.ImageIndexFromPath(dir)
 	if err != nil {
@@ -262,6 +271,7 @@ func TestContainerBadImages(t *testing.T) {
 	u := newUser(t)
 	containerUp(t, u)
 	good := ocitest.Layer(t, ocitest.File("bin/app", "no program"))
+	var wg sync.WaitGroup
 	for kind, c := range map[string]struct {
 		words string
 		layer []byte
@@ -271,7 +281,7 @@ func TestContainerBadImages(t *testing.T) {
 		"hardlink":  {"forbidden entry", ocitest.Layer(t, &tar.Header{Typeflag: tar.TypeLink, Name: "shadow", Linkname: "../../etc/shadow"})},
 		"million":   {"too large", million(t)},
 		"bomb":      {"too large", nil},
-		"program":   {"cannot be run", good},
+		"program":   {"the TA ends at once", good},
 	} {
 		img := &ocitest.Image{Layers: [][]byte{c.layer}, Config: oci.Config{Config: oci.Process{Entrypoint: []string{"/bin/app"}}}}
 		if kind == "bomb" {
@@ -287,13 +297,21 @@ func TestContainerBadImages(t *testing.T) {
 			u.write(kind+".yaml", data)
 		}
 		u.must("", "pack", yaml)
-		r := u.sealift("", "deploy", "--wait", "--timeout", "20s", kind+".sealift")
-		if text := r.stdout + r.stderr; r.code == 0 || !strings.Contains(text, c.words) {
-			t.Errorf("%s: exit %d, want %q\n%s", kind, r.code, c.words, text)
-		}
-		u.must("", "remove", kind)
+		wg.Go(func() { // at one time: each is waited for
+			r := u.sealift("", "deploy", "--wait", "--timeout", "15s", kind+".sealift")
+			if text := r.stdout + r.stderr; r.code == 0 || !strings.Contains(text, c.words) {
+				t.Errorf("%s: exit %d, want %q\n%s", kind, r.code, c.words, text)
+			}
+			if r := u.sealift("", "remove", kind); r.code != 0 {
+				t.Errorf("remove %s: exit %d\n%s", kind, r.code, r.stderr)
+			}
+		})
 	}
-	for _, g := range emulatorGroups() {
+	wg.Wait()
+	if len(emulatorGroups(u)) == 0 {
+		t.Error("no control groups were found to look into")
+	}
+	for _, g := range emulatorGroups(u) {
 		if left, _ := filepath.Glob(filepath.Join(g, "*", "ta-*")); len(left) > 0 {
 			t.Errorf("%v are left", left)
 		}
@@ -304,13 +322,13 @@ func TestContainerBadImages(t *testing.T) {
 	if err := os.WriteFile(file, payload, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	u.refused(1, []string{"s390x"}, "pack", imagePackage(u, "other", file))
+	u.refused(2, []string{"s390x"}, "pack", imagePackage(u, "other", file))
 	liar := &ocitest.Image{Layers: [][]byte{good}}
 	if err := os.WriteFile(file, bytes.Replace(liar.Payload(t), []byte("no program"), []byte("no Program"), 1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	u.refused(1, []string{"lies about a digest"}, "pack", imagePackage(u, "liar", file))
-	u.refused(1, []string{"not an image"}, "pack", imagePackage(u, "nothing", filepath.Join(u.dir, "nothing-there")))
+	u.refused(2, []string{"lies about a digest"}, "pack", imagePackage(u, "liar", file))
+	u.refused(2, []string{"not an image"}, "pack", imagePackage(u, "nothing", filepath.Join(u.dir, "nothing-there")))
 	u.refused(1, []string{"runc"}, "image", "build", "--instance", "container", "--runtime", "/no/runc", "--output", filepath.Join(u.dir, "out"))
 	stillWorks(t, u)
 }
@@ -343,29 +361,22 @@ func million(t *testing.T) []byte {
 // bomb is an image of 2 GiB of zeros, compressed.
 func bomb(t *testing.T) *ocitest.Image {
 	t.Helper()
-	var tarred, zipped bytes.Buffer
-	const size = 2 << 30
-	w := tar.NewWriter(&tarred)
-	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "zeros", Mode: 0o644, Size: size}); err != nil {
+	const part, parts = 64 << 20, 32
+	var header bytes.Buffer
+	if err := tar.NewWriter(&header).WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "zeros", Mode: 0o644, Size: part * parts}); err != nil {
 		t.Fatal(err)
 	}
-	gz, err := gzip.NewWriterLevel(&zipped, gzip.BestSpeed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := gz.Write(tarred.Bytes()); err != nil {
-		t.Fatal(err)
-	}
-	zeros := make([]byte, 1<<20)
-	for range size >> 20 {
-		if _, err := gz.Write(zeros); err != nil {
+	zip := func(data []byte) []byte {
+		var out bytes.Buffer
+		w := gzip.NewWriter(&out)
+		_, _ = w.Write(data)
+		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
+		return out.Bytes()
 	}
-	if err := gz.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return &ocitest.Image{Zipped: [][]byte{zipped.Bytes()}}
+	// Members of a gzip file follow each other (RFC 1952 section 2.2), so the same one does for all.
+	return &ocitest.Image{Zipped: [][]byte{append(zip(header.Bytes()), bytes.Repeat(zip(make([]byte, part)), parts)...)}}
 }
 
 // TestContainerDeviceKilled: nothing of containers outlives the platform, and the deployment comes back.
@@ -374,7 +385,7 @@ func TestContainerDeviceKilled(t *testing.T) {
 	containerUp(t, u)
 	u.must("", "pack", imagePackageOf(u, "lasting", busybox(t), `args: [grep, -f, /dev/stdin, "${PD}/lasting.txt"]`))
 	u.must("", "deploy", "--wait", "lasting.sealift")
-	if pid := outside("emulator", "serve").find(t, u); pid == 0 {
+	if pid := outside("emulator", "run").find(t, u); pid == 0 {
 		t.Fatal("no emulator")
 	} else if p, err := os.FindProcess(pid); err != nil || p.Kill() != nil {
 		t.Fatal("the emulator cannot be killed")

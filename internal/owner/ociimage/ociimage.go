@@ -70,7 +70,7 @@ func Open(ctx context.Context, image, arch string) (*Image, error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}
-	return nil, fmt.Errorf("%s: %w", image, ErrReference)
+	return nil, ErrReference
 }
 
 // pull opens an image in a registry, with the credentials of its other clients on this machine where there are any.
@@ -118,23 +118,23 @@ func openTar(file, arch string) (*Image, error) {
 	entries, err := scan(f)
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("%s: %w: %w", file, oci.ErrMalformed, err)
+		return nil, fmt.Errorf("%w: %w", oci.ErrMalformed, err)
 	}
 	if _, ok := entries["oci-layout"]; ok {
 		img, err := openLayout(entries, arch, f)
 		if err != nil {
 			f.Close()
-			return nil, fmt.Errorf("%s: %w", file, err)
+			return nil, err
 		}
 		return img, nil
 	}
 	f.Close()
 	if _, ok := entries["manifest.json"]; !ok {
-		return nil, fmt.Errorf("%s: %w: neither an OCI image layout nor an archive of docker save", file, oci.ErrMalformed)
+		return nil, fmt.Errorf("%w: neither an OCI image layout nor an archive of docker save", oci.ErrMalformed)
 	}
 	img, err := tarball.ImageFromPath(file, nil)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", file, oci.ErrMalformed, err)
+		return nil, fmt.Errorf("%w: %w", oci.ErrMalformed, err)
 	}
 	return &Image{Source: foreign{img}}, nil
 }
@@ -223,7 +223,11 @@ func openLayout(files fs.FS, arch string, closer io.Closer) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(found) != 1 {
+	switch len(found) {
+	case 1:
+	case 0:
+		return nil, fmt.Errorf("%w: the target is linux/%s, and there are images for %s", oci.ErrPlatform, arch, strings.Join(l.platforms(data), ", "))
+	default:
 		return nil, fmt.Errorf("%w: the layout holds %d images for linux/%s, not one", oci.ErrPlatform, len(found), arch)
 	}
 	l.manifest = found[0]
@@ -261,6 +265,21 @@ func (l layoutSource) find(index []byte, arch string, depth int) (found []oci.De
 		found = append(found, below...)
 	}
 	return found, nil
+}
+
+// platforms lists what the topmost entries of an index say that they are for.
+func (l layoutSource) platforms(index []byte) []string {
+	var ix oci.Index
+	if err := json.Unmarshal(index, &ix); err != nil {
+		return nil
+	}
+	list := []string{}
+	for _, d := range ix.Manifests {
+		if d.Platform != nil {
+			list = append(list, d.Platform.OS+"/"+d.Platform.Architecture)
+		}
+	}
+	return list
 }
 
 func (l layoutSource) document(name string) ([]byte, error) {
