@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # make build   bin/sealift, bin/sealift-agent, the example's programs, and the Agent images whose parts are here
-# make demo    build, then the main job from start to end on an emulated device
+# make demo    build, then the main job from start to end on an emulated device, then in each of the seven modes
 # make test    everything CI checks: set-up, formatting, vet, linter, unit and end-to-end tests, cross builds
 # make check   the inner loop: vet, linter and the quick tests
 # make fuzz    each fuzz target for FUZZTIME (default 30s)
@@ -19,6 +19,7 @@ build:
 
 demo: build
 	bin/sealift demo
+	bin/sealift demo --mode all
 
 test: setup lint unit build e2e cross
 
