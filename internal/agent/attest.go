@@ -46,11 +46,27 @@ func (a *Agent) claims(challenge []byte) (*evidence.Claims, error) {
 		if class(s.Components[i].ID) != classTEE || s.Components[i].Waits {
 			continue
 		}
-		claim, err := taClaim(s, &s.Components[i])
+		claim, err := taClaim(s.manifestOf(&s.Components[i]), &s.Components[i])
 		if err != nil {
 			return nil, err
 		}
 		c.TAs = append(c.TAs, claim)
+	}
+	for _, next := range s.Candidates {
+		for i := range next.Components {
+			if class(next.Components[i].ID) != classTEE {
+				continue
+			}
+			claim, err := taClaim(&next.Manifest, &next.Components[i])
+			if err != nil {
+				return nil, err
+			}
+			claim.Component = candidateID(claim.Component)
+			c.TAs = append(c.TAs, claim)
+		}
+		waiting := next.Manifest
+		waiting.ID = candidateID(waiting.ID)
+		c.Manifests = append(c.Manifests, evidence.ManifestRef{URI: manifestURI(waiting), Digest: waiting.Digest})
 	}
 	for _, m := range s.Manifests {
 		c.Manifests = append(c.Manifests, evidence.ManifestRef{URI: manifestURI(m), Digest: m.Digest})
@@ -58,8 +74,7 @@ func (a *Agent) claims(challenge []byte) (*evidence.Claims, error) {
 	return c, nil
 }
 
-func taClaim(s *state, c *component) (evidence.TAClaim, error) {
-	m := s.manifestOf(c)
+func taClaim(m *manifest, c *component) (evidence.TAClaim, error) {
 	if m == nil || c.TA == nil {
 		return evidence.TAClaim{}, fmt.Errorf("agent: %s has no manifest", c.ID)
 	}

@@ -17,6 +17,7 @@ func (a *Agent) startInstalled(ctx context.Context) {
 			a.log.Warn("an installed manifest was not started", "manifest", m.ID.String(), "error", err)
 		}
 	}
+	a.startCandidates(ctx)
 }
 
 // startManifest starts what one manifest invokes. Nothing of the state changes, so nothing is committed. Programs of the REE are

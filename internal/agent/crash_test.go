@@ -45,6 +45,7 @@ type deployment struct {
 	*world
 	acked     int
 	ta1, data []byte
+	data2     []byte // for the second version
 	claim1    evidence.TAClaim
 }
 
@@ -54,7 +55,8 @@ var after = []string{
 	"manifest/app/ua ree/app/ua",
 	"manifest/app/ua ree/app/ua manifest/app/ta tee/app/ta",
 	"manifest/app/ua ree/app/ua manifest/app/ta tee/app/ta manifest/app/pd pd/app/rows",
-	"manifest/app/ua ree/app/ua manifest/app/ta tee/app/ta",
+	"manifest/app/ua ree/app/ua manifest/app/ta tee/app/ta manifest/app/pd pd/app/rows manifest/app/ta/next tee/app/ta/next",
+	"manifest/app/ua ree/app/ua manifest/app/ta tee/app/ta manifest/app/pd pd/app/rows",
 	"manifest/app/ua ree/app/ua",
 }
 
@@ -78,6 +80,11 @@ func (d *deployment) run() bool {
 		case 3:
 			m, err = d.try(d.program(usecase.TA, 2, "echo v2", anyone))
 		case 4:
+			if d.data2 == nil {
+				d.data2 = d.world.data(2, "newer rows", d.candidate().EncKey, d.program(usecase.TA, 2, "echo v2", anyone))
+			}
+			m, err = d.try(d.data2)
+		case 5:
 			m, err = d.exchange(&teep.Update{Token: d.token(), UnneededManifestList: idList(manifest.ID("app", "ta"))})
 		}
 		if _, ok := m.(*teep.Success); err != nil || !ok {

@@ -101,7 +101,20 @@ func setChanges() map[string]setChange {
 			before: func(w *world) { w.succeeds(w.update(w.released(1, "r1", "m1", ta1(w))), 1) },
 			old:    whole{"manifest/app/ta tee/app/ta manifest/app/pd pd/app/rows pd/app/more", "more=m1,rows=r1|echo v1|?", "", 5},
 			update: manifests(func(w *world) [][]byte { return [][]byte{w.program(usecase.TA, 2, "echo v2", anyone)} }),
-			new:    whole{"manifest/app/ta tee/app/ta", "|echo v2|?", "", 2},
+			new: whole{"manifest/app/ta tee/app/ta manifest/app/pd pd/app/rows pd/app/more manifest/app/ta/next tee/app/ta/next",
+				"more=m1,rows=r1|echo v1|?", "", 7},
+		},
+		"data for the candidate": {
+			before: func(w *world) {
+				w.succeeds(w.update(w.released(1, "r1", "m1", ta1(w))), 1)
+				w.succeeds(w.update(w.program(usecase.TA, 2, "echo v2", anyone)), 1)
+			},
+			old: whole{"manifest/app/ta tee/app/ta manifest/app/pd pd/app/rows pd/app/more manifest/app/ta/next tee/app/ta/next",
+				"more=m1,rows=r1|echo v1|?", "", 7},
+			update: manifests(func(w *world) [][]byte {
+				return [][]byte{w.data(2, "r2", w.candidate().EncKey, w.program(usecase.TA, 2, "echo v2", anyone))}
+			}),
+			new: whole{"manifest/app/ta tee/app/ta manifest/app/pd pd/app/rows", "rows=r2|echo v2|?", "", 4},
 		},
 	}
 }

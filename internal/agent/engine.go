@@ -246,5 +246,11 @@ func (a *Agent) tcList(s *state) (list []teep.SystemProperty) {
 		}
 		list = append(list, entries...)
 	}
+	for _, next := range s.Candidates {
+		list = append(list, teep.SystemProperty{Component: candidateID(next.Manifest.ID), Digest: &suit.Digest{Alg: next.Manifest.Digest.Alg, Bytes: next.Manifest.Digest.Bytes}})
+		for _, c := range next.Components {
+			list = append(list, teep.SystemProperty{Component: candidateID(c.ID), Digest: &suit.Digest{Alg: c.Digest.Alg, Bytes: c.Digest.Bytes}})
+		}
+	}
 	return list
 }

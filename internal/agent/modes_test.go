@@ -170,29 +170,6 @@ func TestReapplyIsANoOp(t *testing.T) {
 	}
 }
 
-// TestUpgradeOfTheTA: the new version takes the place of the old one, with other keys, and what was released to the old one is gone.
-func TestUpgradeOfTheTA(t *testing.T) {
-	w := newWorld(t, nil)
-	w.attest()
-	v1 := w.program(usecase.TA, 1, "echo v1", anyone)
-	w.succeeds(w.update(v1), 1)
-	old := w.claim()
-	pd := w.data(1, "secret rows", old.EncKey, v1)
-	w.succeeds(w.update(pd), 1)
-	v2 := w.program(usecase.TA, 2, "echo v2", anyone)
-	w.succeeds(w.update(v2), 1)
-	w.asks("?", "|echo v2|?")
-	if got := w.installed(); got != "manifest/app/ta tee/app/ta" {
-		t.Fatal(got)
-	}
-	if now := w.claim(); now.EncKey.Equal(old.EncKey) || now.TLSKey.Equal(old.TLSKey) {
-		t.Fatal("another program has the same keys")
-	}
-	w.fails(w.update(pd), 10, "")
-	w.succeeds(w.update(w.data(2, "new rows", w.claim().EncKey, v2)), 1)
-	w.asks("?", "rows=new rows|echo v2|?")
-}
-
 func TestRequestAndPolicy(t *testing.T) {
 	w := newWorld(t, nil)
 	w.attest()

@@ -162,7 +162,7 @@ func (t *transaction) Create(ctx context.Context, id suit.ComponentID) (processo
 	err := t.flow()
 	switch {
 	case err != nil:
-	case class(id) == classREE:
+	case class(id) == classREE && !t.held:
 		err = w.openREE(ctx)
 	default:
 		w.blob, err = t.a.vault.Create()
@@ -262,7 +262,7 @@ func (t *transaction) Invoke(ctx context.Context, id suit.ComponentID, args []by
 		if c.Waits = t.mustWait(c); c.Waits {
 			return nil
 		}
-		if len(t.starts) > 0 { // the manifest has its UA first
+		if len(t.starts) > 0 && !t.held { // the manifest has its UA first
 			if err := t.stagedOut(ctx); err != nil {
 				return err
 			}
@@ -336,6 +336,7 @@ func (w *stageWriter) Close() error {
 		}
 	}
 	w.t.next.putComponent(c)
+	w.t.written = append(w.t.written, w.id)
 	return nil
 }
 

@@ -15,7 +15,7 @@ import (
 
 // mustWait decides whether a TA that a manifest invokes is started now. One that ran before, in the same version, goes on.
 func (t *transaction) mustWait(c *component) bool {
-	if t.a.requested(c.ID) {
+	if t.held || t.a.requested(c.ID) {
 		return false
 	}
 	was := t.a.state.Load().component(c.ID)

@@ -140,6 +140,14 @@ func (s service) Status(context.Context) (channel.Status, error) {
 			out.TAs = append(out.TAs, a.taStatus(c.ID))
 		}
 	}
+	for _, next := range st.Candidates {
+		for _, c := range next.Components {
+			out.Components = append(out.Components, channel.Component{ID: candidateID(c.ID), Sequence: next.Manifest.Sequence})
+			if class(c.ID) == classTEE {
+				out.TAs = append(out.TAs, a.taStatus(candidateID(c.ID)))
+			}
+		}
+	}
 	a.mu.Lock()
 	out.LastError = a.lastErr
 	a.mu.Unlock()

@@ -17,7 +17,7 @@ type state struct {
 	Version    uint        `cbor:"1,keyasint"`
 	SigningKey []byte      `cbor:"2,keyasint"` // PKCS #8, ESP256 or Ed25519
 	EncKey     []byte      `cbor:"3,keyasint"` // PKCS #8, ECDH P-256
-	Manifests  []manifest  `cbor:"4,keyasint"` // in the order in which they were installed first
+	Manifests  []manifest  `cbor:"4,keyasint"` // in the order in which their present versions were installed
 	Components []component `cbor:"5,keyasint"` // likewise
 	Floors     []floor     `cbor:"6,keyasint"`
 	// Requested and Unneeded are what RequestTA and UnrequestTA have asked for and no TAM has dealt with yet.
@@ -26,6 +26,8 @@ type state struct {
 	// Lost are components of the REE that a transaction was about to put there: until it is committed nobody knows which version
 	// the REE has, and none counts as installed.
 	Lost []suit.ComponentID `cbor:"9,keyasint,omitempty"`
+	// Candidates are newer versions that wait for their PD.
+	Candidates []candidate `cbor:"10,keyasint,omitempty"`
 }
 
 const stateVersion = 1
@@ -98,6 +100,7 @@ func (s *state) clone() *state {
 	c := *s
 	c.Manifests, c.Components, c.Floors = slices.Clone(s.Manifests), slices.Clone(s.Components), slices.Clone(s.Floors)
 	c.Requested, c.Unneeded, c.Lost = slices.Clone(s.Requested), slices.Clone(s.Unneeded), slices.Clone(s.Lost)
+	c.Candidates = slices.Clone(s.Candidates)
 	return &c
 }
 
@@ -192,6 +195,11 @@ func (s *state) storedBytes() (n int64) {
 			n += c.Size
 		}
 	}
+	for _, next := range s.Candidates {
+		for _, c := range next.Components {
+			n += c.Size
+		}
+	}
 	return n
 }
 
@@ -204,6 +212,11 @@ func (s *state) blobs() map[string]bool {
 	for _, c := range s.Components {
 		if c.Blob != nil {
 			keep[c.Blob.ID] = true
+		}
+	}
+	for i := range s.Candidates {
+		for _, ref := range s.Candidates[i].refs() {
+			keep[ref.ID] = true
 		}
 	}
 	return keep
@@ -220,6 +233,13 @@ func (s *state) refsNotIn(other *state) (out []vault.Ref) {
 	for _, c := range s.Components {
 		if c.Blob != nil && !keep[c.Blob.ID] {
 			out = append(out, *c.Blob)
+		}
+	}
+	for i := range s.Candidates {
+		for _, ref := range s.Candidates[i].refs() {
+			if !keep[ref.ID] {
+				out = append(out, ref)
+			}
 		}
 	}
 	return out

@@ -29,6 +29,10 @@ type transaction struct {
 	tas     map[string]*loadedTA // new generations
 	// patient lets a removal go on although a TA does not start any more without what was removed.
 	patient bool
+	// held says that what is staged will be a candidate: nothing of it goes out.
+	held bool
+	// written are the components that were staged, in that order.
+	written []suit.ComponentID
 	// booting takes components for what the sealed state says of them: the REE is not asked before a Broker attaches.
 	booting bool
 	// source and target are what is being copied now: see flow.
@@ -153,7 +157,7 @@ func (t *transaction) startTA(ctx context.Context, c *component, args []byte) er
 	if now := t.a.loaded(c.ID); now != nil && now.print == print && now.alive() {
 		return nil
 	}
-	if len(t.next.tas()) > int(t.a.limits.TAs) {
+	if len(t.next.tas())+len(t.next.Candidates) > int(t.a.limits.TAs) {
 		return fmt.Errorf("%w: more than %d TAs", errLimit, t.a.limits.TAs)
 	}
 	ta, err := t.a.startTA(ctx, t.next, c, args)
@@ -265,7 +269,7 @@ func (t *transaction) swap() {
 	t.a.mu.Lock()
 	var gone []suit.ComponentID
 	for _, ta := range t.a.tas {
-		if t.next.component(ta.id) == nil {
+		if t.next.component(ta.id) == nil && !t.next.isCandidate(ta.id) {
 			gone = append(gone, ta.id)
 		}
 	}

@@ -14,6 +14,9 @@ import (
 // without references are dropped from the sealed state, and the counter moves on, so that no copy of the former state brings
 // them back. A manifest that is not installed is removed already.
 func (a *Agent) uninstall(ctx context.Context, id suit.ComponentID) (*report.Report, error) {
+	if present, ok := presentID(id); ok {
+		return a.withdraw(present)
+	}
 	s := a.state.Load()
 	m := s.manifest(id)
 	if m == nil {
@@ -22,6 +25,7 @@ func (a *Agent) uninstall(ctx context.Context, id suit.ComponentID) (*report.Rep
 	t := a.begin()
 	defer t.abort()
 	t.patient = true
+	t.next.dropCandidate(id)
 	t.dropDependents(ctx, id)
 	rep, err := t.drop(ctx, m)
 	if err != nil {

@@ -132,6 +132,10 @@ func (a *Agent) install(ctx context.Context, envelope []byte) (*report.Report, e
 	if a.isInstalled(m) {
 		return a.reapply(ctx, m)
 	}
+	if c := a.state.Load().candidate(m.ComponentID); c != nil && c.Manifest.Digest.Equal(m.Digest) {
+		a.startCandidates(ctx)
+		return &report.Report{URI: m.ReferenceURI, Digest: m.Digest}, nil
+	}
 	return t.install(ctx, m, envelope)
 }
 
@@ -160,6 +164,11 @@ func (a *Agent) admit(m *suit.Verified) (*report.Report, error) {
 	if old != nil && old.Sequence == m.Sequence && !old.Digest.Equal(m.Digest) {
 		return refusal(m, report.ReasonConditionFailed),
 			fmt.Errorf("%w: another manifest with number %d is installed", errRollback, m.Sequence)
+	}
+	if next := s.candidate(m.ComponentID); next != nil && (old == nil || !old.Digest.Equal(m.Digest)) && !next.Manifest.Digest.Equal(m.Digest) &&
+		m.Sequence <= next.Manifest.Sequence {
+		return refusal(m, report.ReasonConditionFailed),
+			fmt.Errorf("%w: it has %d, and %d waits for its data", errRollback, m.Sequence, next.Manifest.Sequence)
 	}
 	if old == nil && len(s.Manifests) >= int(a.limits.Manifests) {
 		return refusal(m, report.ReasonOperationFailed), fmt.Errorf("%w: %d manifests", errLimit, len(s.Manifests))
@@ -223,6 +232,10 @@ func (a *Agent) reapply(ctx context.Context, m *suit.Verified) (*report.Report, 
 // install runs the update procedure and the invocation procedure of m and commits.
 func (t *transaction) install(ctx context.Context, m *suit.Verified, envelope []byte) (*report.Report, error) {
 	t.root = m.ComponentID
+	if err := t.adopt(ctx, m); err != nil {
+		return refusal(m, report.ReasonOperationFailed), err
+	}
+	t.held = t.mustHold(m)
 	if err := t.chooseKeys(m); err != nil {
 		return refusal(m, report.ReasonComponentUnauthorised), err
 	}
@@ -239,10 +252,14 @@ func (t *transaction) install(ctx context.Context, m *suit.Verified, envelope []
 		return invoked.Report, err
 	}
 	rep.Items = slices.DeleteFunc(append(rep.Items, invoked.Report.Items...), t.isWaiting)
-	if err := t.commit(ctx); err != nil {
+	commit, what := t.commit, "installed"
+	if t.held {
+		commit, what = t.hold, "waits for its data"
+	}
+	if err := commit(ctx); err != nil {
 		return refusal(m, report.ReasonOperationFailed), err
 	}
-	t.a.log.Info("installed", "manifest", m.ComponentID.String(), "sequence", m.Sequence)
+	t.a.log.Info(what, "manifest", m.ComponentID.String(), "sequence", m.Sequence)
 	return rep, nil
 }
 
@@ -301,9 +318,27 @@ func (t *transaction) record(ctx context.Context, out *processor.Outcome, envelo
 	if err := t.next.raiseFloor(t.root, root.Sequence); err != nil {
 		return err
 	}
+	if old != nil && !old.Digest.Equal(root.Digest) {
+		t.toEnd()
+	}
 	t.link(out.Manifests[len(out.Manifests)-1].Components)
 	t.next.Requested = slices.DeleteFunc(t.next.Requested, func(id suit.ComponentID) bool { return t.next.component(id) != nil })
 	return t.bindData(root.Components, depends)
+}
+
+// toEnd moves what was written to the end of the lists: they tell the order in which the present versions were installed, and a trace
+// is made of it.
+func (t *transaction) toEnd() {
+	m := *t.next.manifest(t.root)
+	t.next.dropManifest(t.root)
+	t.next.Manifests = append(t.next.Manifests, m)
+	for _, id := range t.written {
+		if c := t.next.component(id); c != nil {
+			last := *c
+			t.next.dropComponent(id)
+			t.next.Components = append(t.next.Components, last)
+		}
+	}
 }
 
 // store seals the envelope, which is kept until the manifest is removed.

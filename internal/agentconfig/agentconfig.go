@@ -269,3 +269,12 @@ func (l Limits) UpdateTimeout() time.Duration { return time.Duration(l.UpdateSec
 
 // RequestTimeout returns the time of one request to a stdio TA.
 func (l Limits) RequestTimeout() time.Duration { return time.Duration(l.RequestSeconds) * time.Second }
+
+// CandidateSegment is the fourth segment of the identifiers under which an Agent lists a newer version of a TA that waits for its PD,
+// in its tc-list, its Evidence and its Status: [tee, app, name, next], and its manifest as [manifest, app, name, next].
+const CandidateSegment = "next"
+
+// CandidateID returns the identifier under which the candidate for a component or a manifest is listed.
+func CandidateID(id teep.ComponentID) teep.ComponentID {
+	return append(slices.Clone(id), []byte(CandidateSegment))
+}
