@@ -27,6 +27,7 @@ type applier struct {
 	files   int   // entries that may still come
 	inflate int64 // bytes that layers may still unpack to
 	fresh   map[string]bool
+	parents map[string]string // what resolve made of folders' names, until anything is removed or linked
 }
 
 // Names with a meaning of their own (layer.md, "Whiteouts").
@@ -69,11 +70,14 @@ func (a *applier) entry(h *tar.Header, content io.Reader) error {
 		}
 		return nil
 	}
-	parent, err := a.resolve(path.Dir(name), true)
+	parent, err := a.parent(path.Dir(name))
 	if err != nil {
 		return err
 	}
 	base := path.Base(name)
+	if h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeDir || strings.HasPrefix(base, whiteout) {
+		a.parents = nil
+	}
 	switch at := path.Join(parent, base); {
 	case base == opaque:
 		return a.hide(parent)
@@ -94,6 +98,21 @@ func (a *applier) entry(h *tar.Header, content io.Reader) error {
 		}
 		return nil
 	}
+}
+
+// parent resolves the name of a folder, and remembers it: the entries of a folder mostly follow each other.
+func (a *applier) parent(name string) (string, error) {
+	if at, known := a.parents[name]; known {
+		return at, nil
+	}
+	at, err := a.resolve(name, true)
+	if err == nil {
+		if a.parents == nil {
+			a.parents = map[string]string{}
+		}
+		a.parents[name] = at
+	}
+	return at, err
 }
 
 // cleanName returns a path of a layer relative to the root; "." for the root itself.
@@ -148,7 +167,7 @@ func (a *applier) resolve(name string, make bool) (string, error) {
 			}
 			rest = append(strings.Split(target, "/"), rest...)
 			continue
-		case !st.IsDir() && len(rest) > 0:
+		case !st.IsDir():
 			return "", fmt.Errorf("%w: %.200q goes through a file", ErrEntry, name)
 		}
 		done = at
@@ -166,9 +185,6 @@ func (a *applier) mkdir(at string) error {
 
 // put makes one entry at a path without links, in the place of what a lower layer has there.
 func (a *applier) put(at string, h *tar.Header, content io.Reader) error {
-	if st, err := a.root.Lstat(path.Dir(at)); err != nil || !st.IsDir() {
-		return fmt.Errorf("%w: %.200q goes through a file: %w", ErrEntry, h.Name, err)
-	}
 	st, err := a.root.Lstat(at)
 	exists := err == nil
 	if exists && st.IsDir() && h.Typeflag == tar.TypeDir {
@@ -184,6 +200,7 @@ func (a *applier) put(at string, h *tar.Header, content io.Reader) error {
 		}
 	}
 	if exists {
+		a.parents = nil
 		if err := a.root.RemoveAll(at); err != nil {
 			return err
 		}

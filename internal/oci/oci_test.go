@@ -369,3 +369,37 @@ func FuzzUnpack(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkFiles unpacks many small files. It reports the time for each.
+func BenchmarkFiles(b *testing.B) {
+	const files = 2000
+	entries := make([]entry, files)
+	for i := range entries {
+		entries[i] = entry{name: fmt.Sprintf("usr/share/some/d%d/f%d", i/100, i), content: "x"}
+	}
+	data := payload(b, draw(b, nil, layer(b, entries...)))
+	for b.Loop() {
+		if _, _, err := unpack(b, data, oci.Limits{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*files), "us/file")
+}
+
+// BenchmarkBytes unpacks large files, not compressed and compressed.
+func BenchmarkBytes(b *testing.B) {
+	content := strings.Repeat("0123456789abcdef", 4<<20)
+	l := layer(b, entry{name: "large", content: content})
+	for name, data := range map[string][]byte{
+		"gzip": payload(b, draw(b, nil, l)), "tar": payload(b, draw(b, nil, layer(b, entry{name: "small"}), l)),
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(content)))
+			for b.Loop() {
+				if _, _, err := unpack(b, data, oci.Limits{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

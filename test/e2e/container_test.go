@@ -298,7 +298,7 @@ func TestContainerBadImages(t *testing.T) {
 		}
 		u.must("", "pack", yaml)
 		wg.Go(func() { // at one time: each is waited for
-			r := u.sealift("", "deploy", "--wait", "--timeout", "15s", kind+".sealift")
+			r := u.sealift("", "deploy", "--wait", "--timeout", "60s", kind+".sealift")
 			if text := r.stdout + r.stderr; r.code == 0 || !strings.Contains(text, c.words) {
 				t.Errorf("%s: exit %d, want %q\n%s", kind, r.code, c.words, text)
 			}
