@@ -210,11 +210,11 @@ func operatorPolicy(f mocFlags, anchors []evidence.Anchor) (*appraisal.Policy, e
 		if err != nil {
 			return nil, &exitError{code: exitUsage, err: fmt.Errorf("reading the policy: %w", err)}
 		}
-		p, err := appraisal.ParsePolicy(data)
+		file, err := appraisal.ReadPolicy(data)
 		if err != nil {
 			return nil, &exitError{code: exitUsage, err: fmt.Errorf("the policy %s: %w", f.policy, err)}
 		}
-		return p, nil
+		return file.Policy, nil
 	case len(f.agents) == 0:
 		return nil, nil
 	case len(anchors) == 0:

@@ -9,8 +9,12 @@ package exhibit
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -278,7 +282,37 @@ func VendorAnchors() ([]evidence.Anchor, error) {
 	return append(anchors, intel.VendorAnchor(evidence.SGX), intel.VendorAnchor(evidence.TDX)), nil
 }
 
-// ReadAnchor reads a trust anchor from a file: PEM as [evidence.ParseAnchorPEM] has it, a certificate in DER, or Hygon's root.
+// parseJWK reads the public key of a device as a JWK (RFC 7517), in which the CPAKs of CCA are published.
+func parseJWK(data []byte) (evidence.Anchor, error) {
+	var j struct{ Kty, Crv, X, Y, D string }
+	if err := json.Unmarshal(data, &j); err != nil {
+		return evidence.Anchor{}, err
+	}
+	curve := map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384()}[j.Crv]
+	if j.Kty != "EC" || curve == nil || j.D != "" {
+		return evidence.Anchor{}, errors.New("no public EC key on P-256 or P-384")
+	}
+	point := []byte{4} // uncompressed
+	for _, c := range []string{j.X, j.Y} {
+		b, err := base64.RawURLEncoding.DecodeString(c)
+		if err != nil {
+			return evidence.Anchor{}, err
+		}
+		point = append(point, b...)
+	}
+	pub, err := ecdsa.ParseUncompressedPublicKey(curve, point)
+	if err != nil {
+		return evidence.Anchor{}, err
+	}
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return evidence.Anchor{}, err
+	}
+	return evidence.ParseAnchorPEM(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+}
+
+// ReadAnchor reads a trust anchor from a file: PEM as [evidence.ParseAnchorPEM] has it, a certificate in DER, the public key of a
+// device as a JWK, or Hygon's root.
 func ReadAnchor(path string) (evidence.Anchor, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -297,6 +331,9 @@ func ReadAnchor(path string) (evidence.Anchor, error) {
 			return evidence.Anchor{}, fmt.Errorf("%s: %w", path, err)
 		}
 		return root.Anchor(), nil
+	}
+	if key, err := parseJWK(data); err == nil {
+		return key, nil
 	}
 	if cert, err := x509.ParseCertificate(data); err == nil {
 		data = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})

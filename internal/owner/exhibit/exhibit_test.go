@@ -89,6 +89,32 @@ func TestBeside(t *testing.T) {
 	}
 }
 
+// TestAnchors guards the forms in which roots and keys of devices are published; a private key is none.
+func TestAnchors(t *testing.T) {
+	dir := sharedtest.Dir(t, "evidence")
+	pemKey, err := exhibit.ReadAnchor(filepath.Join(dir, "cca/tfrmm_cpak.pub.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwk, err := exhibit.ReadAnchor(filepath.Join(dir, "cca/rust_cpak.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if jwk.Fingerprint() != pemKey.Fingerprint() {
+		t.Error("the same key in two forms is not the same anchor")
+	}
+	for _, file := range []string{"snp/ark_ask_milan.pem", "csv/hrk.cert", "sgx/intelqvl_trustedRootCaCert.pem"} {
+		if _, err := exhibit.ReadAnchor(filepath.Join(dir, file)); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+	for _, file := range []string{"cca/trustee_cpak-priv.json", "cca/tfrmm_cpak.pem", "snp/azure_v0.report.bin", "cca/rust_rv.json"} {
+		if a, err := exhibit.ReadAnchor(filepath.Join(dir, file)); err == nil {
+			t.Errorf("%s is an anchor: %v", file, a)
+		}
+	}
+}
+
 // TestTruncated guards that Evidence that was cut is refused as such, and never verified.
 func TestTruncated(t *testing.T) {
 	for _, file := range []string{"snp/azure_v0.report.bin", "cca/tfrmm_cca_token.cbor", "psa/tfm_psa-2_0_0_sign1.bin", "csv/csvrs_report.cert"} {
