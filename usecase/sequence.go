@@ -135,12 +135,15 @@ func innerUAToREE(Mode, Cell) Step {
 		What: "the Agent hands the UA out to the Broker, which starts it in the REE"}
 }
 
+// onRequest ends the description of such a step.
+const onRequest = ", when the UA asks for it"
+
 // sgxOrder marks the step that starts the TA on SGX where the UA came first: the UA asks for it (USECASE section 5, 4).
 func sgxOrder(s Step, m Mode, c Cell) Step {
 	uaFirst := m == ModeBundleUATA || m == ModeUATAPD || m == ModeBundleTAPDUA
 	if c.Hardware == SGX && uaFirst {
 		s.Trigger = TriggerUARequest
-		s.What += ", when the UA asks for it"
+		s.What += onRequest
 	}
 	return s
 }
