@@ -32,14 +32,17 @@ func processCPU(pid int) (used time.Duration, known bool) {
 }
 
 // processRSS returns the resident memory of a running process in MiB, 0 if it is not known.
-func processRSS(pid int) float64 {
+func processRSS(pid int) float64 { return statusMiB(pid, "VmRSS:") }
+
+// statusMiB reads one line of /proc/PID/status that is in kB.
+func statusMiB(pid int, name string) float64 {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0
 	}
 	for line := range strings.Lines(string(data)) {
 		var kib float64
-		if n, _ := fmt.Sscanf(line, "VmRSS: %f kB", &kib); n == 1 {
+		if n, _ := fmt.Sscanf(line, name+" %f kB", &kib); n == 1 {
 			return kib / 1024
 		}
 	}

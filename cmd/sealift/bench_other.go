@@ -4,9 +4,16 @@
 
 package main
 
-import "time"
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+)
 
 // processCPU needs Linux's /proc: a benchmark on another system has no column for the server's CPU time.
 func processCPU(int) (used time.Duration, known bool) { return 0, false }
 
 func processRSS(int) float64 { return 0 }
+
+// newBenchInstallCmd is nil: devices run on Linux.
+func newBenchInstallCmd(*app) *cobra.Command { return nil }

@@ -220,7 +220,11 @@ func (t *transaction) Fetch(ctx context.Context, uri string, limit int64) (io.Re
 	if err != nil {
 		return nil, err
 	}
-	return b.Fetch(ctx, uri, limit)
+	r, err := b.Fetch(ctx, uri, limit)
+	if err != nil {
+		return nil, err
+	}
+	return fetchedReader{r, t}, nil
 }
 
 // Keys implements processor.Platform.

@@ -23,6 +23,8 @@ type transaction struct {
 	keys  recipients       // that may open its payloads
 	blobs []vault.Ref      // written by this transaction
 
+	fetched int64 // bytes that came from outside
+
 	ree     []*reeStage
 	removed []suit.ComponentID // of the REE
 	starts  []reeStart

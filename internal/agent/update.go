@@ -239,7 +239,7 @@ func (t *transaction) install(ctx context.Context, m *suit.Verified, envelope []
 	if err := t.chooseKeys(m); err != nil {
 		return refusal(m, report.ReasonComponentUnauthorised), err
 	}
-	out, err := t.processor().Update(ctx, envelope)
+	out, err := t.stage(ctx, m, envelope)
 	if err != nil {
 		return out.Report, err
 	}

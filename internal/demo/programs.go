@@ -16,6 +16,16 @@ import (
 	"sealift/internal/fault"
 )
 
+// Example returns the path of the example's TA, and writes its records to dir.
+func Example(dir string) (ta, records string, err error) {
+	programs, err := examplePrograms(dir)
+	if err != nil {
+		return "", "", err
+	}
+	records = filepath.Join(dir, stats.RecordsFile)
+	return filepath.Join(programs, stats.TAProgram), records, os.WriteFile(records, stats.Records, 0o600)
+}
+
 // examplePrograms returns the folder with the example's programs: examples beside this program, or, in a source tree, a
 // folder into which they are built now.
 func examplePrograms(work string) (string, error) {
