@@ -4,6 +4,7 @@ package all_test
 
 import (
 	"crypto/ecdsa"
+	"crypto/rand"
 	"crypto/x509"
 	"slices"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"sealift/evidence"
 	"sealift/evidence/cca"
 	"sealift/evidence/csv"
+	"sealift/evidence/emuroot"
 	"sealift/evidence/tsm"
 	"sealift/internal/sharedtest"
 )
@@ -119,4 +121,19 @@ func FuzzVerifyHardware(f *testing.F) {
 			t.Errorf("%v, %v", v, err)
 		}
 	})
+}
+
+// A CEK of another vendor is not made good by an HSK of this one.
+func TestCSVChainOfAnotherHSK(t *testing.T) {
+	w := newWorld(t, evidence.CSV)
+	stranger, err := emuroot.New(rand.Reader, evidence.CSV, now)
+	must(t, err)
+	w.device, err = stranger.NewDevice(rand.Reader, "stranger")
+	must(t, err)
+	e := w.hardware(t)
+	e.Collateral[0] = newWorld(t, evidence.CSV).hardware(t).Collateral[0]
+	_, err = evidence.VerifyHardware(e, nil, w.input())
+	if !slices.Equal(codes(err), []string{evidence.CodeCertificate}) {
+		t.Errorf("%v", err)
+	}
 }
