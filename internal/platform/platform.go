@@ -52,7 +52,7 @@ const (
 
 // Limits bound what one instance may use of the device. A zero means the default beside it.
 type Limits struct {
-	MemoryBytes  uint64 // writable private memory of each of the instance's processes; 4 GiB
+	MemoryBytes  uint64 // a process: writable private memory of each process in it; a container: all memory together; 4 GiB
 	Processes    uint64 // processes and threads, all TAs included; 1024
 	OpenFiles    uint64 // open files of each process; 1024
 	ScratchBytes uint64 // files in TEE memory (released PD lies there); 1 GiB

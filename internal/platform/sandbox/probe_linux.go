@@ -14,6 +14,8 @@ import (
 
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
+
+	"sealift/internal/platform/sandbox/cgroup"
 )
 
 // landlockWanted is the version of Landlock's ABI that covers all that the sandbox asks for: files, network, signals and
@@ -23,7 +25,7 @@ const landlockWanted = 6
 // Probe says line by line what this machine offers, by trying it; the last line builds a whole sandbox.
 func Probe() []Feature {
 	return []Feature{
-		probeKernel(), probeNamespaces(), probeMemfd(), probeSeccomp(), probeLandlock(), probeUsers(), probeSecret(), probeWhole(),
+		probeKernel(), probeNamespaces(), probeMemfd(), probeSeccomp(), probeLandlock(), probeUsers(), probeGroups(), probeSecret(), probeWhole(),
 	}
 }
 
@@ -102,6 +104,14 @@ func probeUsers() Feature {
 		f.Detail = "each instance runs as another user of the host"
 	} else {
 		f.Detail = "all instances run as this user of the host, apart by namespaces; root can give each its own"
+	}
+	return f
+}
+
+func probeGroups() Feature {
+	f := Feature{Name: "control groups", OK: true, Detail: "limits of containers bind"}
+	if _, err := cgroup.Find(); err != nil {
+		f.OK, f.Detail = false, "no containers here: "+err.Error()
 	}
 	return f
 }

@@ -51,7 +51,7 @@ type pod struct {
 	loader *container.Loader
 }
 
-func newPod(t *testing.T) *pod {
+func newPod(t testing.TB) *pod {
 	t.Helper()
 	file, err := exec.LookPath("runc")
 	if err != nil {
@@ -61,7 +61,7 @@ func newPod(t *testing.T) *pod {
 }
 
 // newPodWith has the program at file as its runtime.
-func newPodWith(t *testing.T, file string) *pod {
+func newPodWith(t testing.TB, file string) *pod {
 	t.Helper()
 	part, err := ociruntime.Collect(file)
 	if err != nil {
@@ -120,7 +120,7 @@ func (p *pod) pids(name string) (list []int) {
 }
 
 // busybox returns an image of Debian's busybox-static with an entrypoint.
-func busybox(t *testing.T, entrypoint ...string) *ocitest.Image {
+func busybox(t testing.TB, entrypoint ...string) *ocitest.Image {
 	t.Helper()
 	var data []byte
 	for _, file := range []string{"/bin/busybox", "/usr/bin/busybox"} {
@@ -139,7 +139,7 @@ func busybox(t *testing.T, entrypoint ...string) *ocitest.Image {
 }
 
 // start loads and starts an image.
-func (p *pod) start(t *testing.T, img *ocitest.Image, spec launch.Spec, data ...pd.Plain) (*runner.TA, error) {
+func (p *pod) start(t testing.TB, img *ocitest.Image, spec launch.Spec, data ...pd.Plain) (*runner.TA, error) {
 	t.Helper()
 	payload := img.Payload(t)
 	spec.Kind = launch.KindOCI
@@ -158,7 +158,7 @@ func (p *pod) start(t *testing.T, img *ocitest.Image, spec launch.Spec, data ...
 }
 
 // ask sends text to a TA and returns its answer.
-func ask(t *testing.T, ta *runner.TA, text string) (string, error) {
+func ask(t testing.TB, ta *runner.TA, text string) (string, error) {
 	t.Helper()
 	ln, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
 	if err != nil {
@@ -418,4 +418,19 @@ func TestRuntimePart(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// BenchmarkRequest is a request to a TA that is a filter: a container from its start to its end.
+func BenchmarkRequest(b *testing.B) {
+	p := newPod(b)
+	ta, err := p.start(b, busybox(b, "/bin/cat"), launch.Spec{Serve: launch.ServeStdio})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if answer, err := ask(b, ta, "x"); answer != "x" || err != nil {
+			b.Fatal(answer, err)
+		}
+	}
+	ta.Stop() // before the loader is closed
 }
