@@ -5,7 +5,9 @@ package snp
 import (
 	"crypto/rand"
 	"errors"
+	"flag"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -18,8 +20,37 @@ import (
 
 var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
-// pkis are made once per run: full-size keys for Milan, smaller ones where only the form of the chain matters.
-var pkis = map[Product]func() *PKI{Milan: oncePKI(Milan, rootBits), Genoa: oncePKI(Genoa, 2048), Turin: oncePKI(Turin, 2048)}
+// pkis are made once per run, with smaller keys where only the form of the chain matters. The one for Milan has RSA-4096, which
+// takes seconds, and was kept; -update makes another.
+var pkis = map[Product]func() *PKI{Milan: sync.OnceValue(keptPKI), Genoa: oncePKI(Genoa, 2048), Turin: oncePKI(Turin, 2048)}
+
+var update = flag.Bool("update", false, "make the kept PKI anew")
+
+func keptPKI() *PKI {
+	const file = "testdata/milan-emulated.pem"
+	if *update {
+		pki, err := NewPKI(rand.Reader, Milan, now)
+		if err != nil {
+			panic(err)
+		}
+		data, err := pki.Marshal()
+		if err != nil {
+			panic(err)
+		}
+		if err := errors.Join(os.MkdirAll("testdata", 0o755), os.WriteFile(file, data, 0o644)); err != nil {
+			panic(err)
+		}
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		panic(err)
+	}
+	pki, err := ParsePKI(data)
+	if err != nil {
+		panic(err)
+	}
+	return pki
+}
 
 // strangers is a self-made PKI that carries the same names.
 var strangers = oncePKI(Milan, 2048)
