@@ -75,7 +75,32 @@ func AppraiseBundle(bundle []byte, in evidence.Input, p *Policy, expect ...Expec
 	a := newAppraiser(p, in.Now)
 	a.r.EvidenceDigest = sha256.Sum256(bundle)
 	a.refused(err, in)
+	a.alsoDiffers(evidence.ReadInsecure(bundle, evidence.HardwareEvidence{}, in))
 	return a.finish(), nil
+}
+
+// alsoDiffers adds what the policy would not accept either, if the Evidence did verify: whoever mends the one should not have to
+// come back for the other. It can only add findings that fail.
+func (a *appraiser) alsoDiffers(v *evidence.VerifiedHardware) {
+	if v == nil {
+		return
+	}
+	b := newAppraiser(a.p, a.now)
+	b.v = &evidence.Verified{Hardware: v.Hardware, Emulated: v.Emulated, Measurements: v.Measurements, Fields: v.Fields}
+	b.hardware()
+	if slices.Contains(a.p.Hardware, v.Hardware) {
+		b.lifecycle()
+		b.rules()
+		b.tcb()
+		b.measurements()
+	}
+	for _, f := range b.r.Failed() {
+		if _, judged := b.v.Fields[fieldTCBStatus]; f.Code == CodeField || f.Code == CodeTCBStatus && !judged {
+			continue // what comes of the chain and of collateral is missing because those did not verify
+		}
+		f.Claim += " (not verified)"
+		a.r.Findings = append(a.r.Findings, f)
+	}
 }
 
 // refused records what the verification found.

@@ -110,6 +110,7 @@ func AppraiseRecorded(r *Recorded, in evidence.Input, p *Policy) (*Result, *evid
 	a.hardwareOnly()
 	a.r.EvidenceDigest = sha256.Sum256(append(r.Bundle, r.Hardware.Data...))
 	a.refused(err, in)
+	a.alsoDiffers(evidence.ReadInsecure(r.Bundle, r.Hardware, in))
 	return a.finish(), nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"sealift/appraisal"
 	"sealift/evidence"
+	"sealift/evidence/psa"
 	"sealift/suit"
 )
 
@@ -112,5 +113,25 @@ func TestFirstCause(t *testing.T) {
 	slices.Reverse(codes)
 	if !slices.Equal(got, codes) {
 		t.Errorf("%v", got)
+	}
+}
+
+// TestAlsoDiffers guards that Evidence that does not verify still tells what the policy would not accept, after what it did not
+// verify for, and marked as unverified.
+func TestAlsoDiffers(t *testing.T) {
+	w := newWorld(t)
+	w.change = func(k *psa.Token) {
+		k.Lifecycle = psa.LifecycleNonPSADebug
+		k.Components[0].Value = bytes.Repeat([]byte{1}, 32)
+	}
+	in := w.input()
+	in.Challenge = bytes.Repeat([]byte{9}, 64)
+	r, v := appraisal.AppraiseBundle(w.bundle(t), in, w.policy(t), w.expect())
+	want := []string{evidence.CodeNonce, evidence.CodeNonce, appraisal.CodeLifecycle, appraisal.CodeMeasurement}
+	if r.OK() || v != nil || !slices.Equal(failed(r), want) || !strings.Contains(r.Failed()[3].Claim, "not verified") {
+		t.Errorf("%+v", r.Failed())
+	}
+	if r.Vector[appraisal.Executables].Value != 99 {
+		t.Errorf("what is not verified has changed a claim: %+v", r.Vector)
 	}
 }

@@ -118,3 +118,22 @@ func (s *signed) verified(now time.Time, digest [32]byte, compared bool) *Verifi
 		Fields: s.Fields, ReportData: s.ReportData, Compared: compared, InstanceID: s.InstanceID, Config: s.Config,
 		ConfigField: s.ConfigField, Time: now, Until: s.Until, UntilWhat: s.UntilWhat, Digest: digest, ok: true}
 }
+
+// ReadInsecure returns what Evidence says although it does not verify, for explanations: the result is not authentic, and
+// nothing may be decided by it. It is nil where the Evidence cannot be read. The bundle counts where it is not empty.
+func ReadInsecure(bundle []byte, e HardwareEvidence, in Input) *VerifiedHardware {
+	b := &Bundle{Hardware: e.Data, HardwareType: e.MediaType, Collateral: e.Collateral}
+	if len(bundle) > 0 {
+		var err error
+		if b, err = ParseBundle(bundle); err != nil {
+			return nil
+		}
+	}
+	hw := verifyHardware(b, in, &findings{})
+	if hw == nil {
+		return nil
+	}
+	v := hw.verified(in.Now, [32]byte{}, false)
+	v.ok = false
+	return v
+}
