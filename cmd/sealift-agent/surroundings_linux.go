@@ -16,7 +16,6 @@ import (
 	"sealift/internal/agent/runner/wasm"
 	"sealift/internal/agent/vault"
 	"sealift/internal/launch"
-	"sealift/internal/oci"
 	"sealift/internal/oci/ociruntime"
 	"sealift/internal/platform/guest"
 	"sealift/internal/platform/hw"
@@ -61,7 +60,7 @@ func surroundings(ctx context.Context, log *slog.Logger) (agent.Options, error) 
 	if err != nil {
 		return agent.Options{}, err
 	}
-	loaders, err := loaders(tee, part, log)
+	loaders, err := loaders(part, log)
 	if err != nil {
 		return agent.Options{}, err
 	}
@@ -78,23 +77,17 @@ func surroundings(ctx context.Context, log *slog.Logger) (agent.Options, error) 
 }
 
 // loaders are for what this instance type runs beside single programs: WebAssembly modules, and containers in a pod sandbox.
-func loaders(tee hw.TEE, part *os.File, log *slog.Logger) (map[string]runner.Loader, error) {
+func loaders(part *os.File, log *slog.Logger) (map[string]runner.Loader, error) {
 	all := map[string]runner.Loader{launch.KindWASM: wasm.Loader{Dir: runDir}}
 	if part == nil {
 		return all, nil
 	}
 	defer part.Close()
-	info, err := tee.Info()
-	if err != nil {
-		return nil, err
-	}
 	group, err := cgroup.Open()
 	if err != nil {
 		return nil, err
 	}
-	l, err := container.New(io.NewSectionReader(part, 0, ociruntime.MaxBytes), container.Options{
-		Dir: podDir, Group: group, Log: log, Limits: oci.Limits{Bytes: int64(info.ScratchBytes)},
-	})
+	l, err := container.New(io.NewSectionReader(part, 0, ociruntime.MaxBytes), container.Options{Dir: podDir, Group: group, Log: log})
 	if err != nil {
 		return nil, err
 	}

@@ -362,10 +362,10 @@ func million(t *testing.T) []byte {
 	return buf.Bytes()
 }
 
-// bomb is an image of 2 GiB of zeros, compressed.
+// bomb is an image of 2.5 GiB of zeros, compressed.
 func bomb(t *testing.T) *ocitest.Image {
 	t.Helper()
-	const part, parts = 64 << 20, 32
+	const part, parts = 64 << 20, 40
 	var header bytes.Buffer
 	if err := tar.NewWriter(&header).WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "zeros", Mode: 0o644, Size: part * parts}); err != nil {
 		t.Fatal(err)

@@ -91,6 +91,13 @@ type Loader interface {
 	Load(ctx context.Context, open func() (io.ReadCloser, error)) (Loaded, [32]byte, error)
 }
 
+// Sharer is a Loader that knows what it has loaded, for payloads that are dear to load.
+type Sharer interface {
+	Loader
+	// Again returns a payload that is loaded, by its digest, for one more user, who closes it as one that was loaded.
+	Again(digest [32]byte) (Loaded, bool)
+}
+
 // Loaded is a payload from which processes can be started, at the same time and one after the other.
 type Loaded interface {
 	// Inside and Launch are those of Launcher; Program is nil in the Job.
@@ -227,6 +234,11 @@ func (t *TA) load(ctx context.Context) (Loaded, [32]byte, error) {
 		l := t.opts.Loaders[kind]
 		if l == nil {
 			return nil, [32]byte{}, fmt.Errorf("%w: this instance type runs no payloads of kind %q", ErrProgram, kind)
+		}
+		if s, ok := l.(Sharer); ok {
+			if loaded, ok := s.Again(t.prog.Digest); ok {
+				return loaded, t.prog.Digest, nil
+			}
 		}
 		return l.Load(ctx, t.prog.Binary)
 	}

@@ -97,7 +97,7 @@ func startPod(ctx context.Context, j job, group *cgroup.Group) (life, error) {
 		Files:     []*os.File{theirs, runtime}, // descriptors hw.FD and ociruntime.FD
 		Hostname:  "tee",
 		ReadWrite: []sandbox.Bind{{Source: j.store, Target: "/store"}},
-		Tmpfs:     []sandbox.Tmpfs{{Target: "/run", Bytes: j.limits.ScratchBytes}, {Target: podDir, Bytes: j.limits.ScratchBytes, Exec: true}},
+		Tmpfs:     []sandbox.Tmpfs{{Target: "/run", Bytes: j.limits.ScratchBytes}, {Target: podDir, Bytes: imageBytes(j.limits), Exec: true}},
 		Limits: sandbox.Limits{
 			DataBytes: j.limits.MemoryBytes, Processes: j.limits.Processes, OpenFiles: j.limits.OpenFiles,
 		},
@@ -119,6 +119,9 @@ func startPod(ctx context.Context, j job, group *cgroup.Group) (life, error) {
 	}
 	return &podLife{processLife: processLife{cmd: cmd, conn: conn}, group: group}, nil
 }
+
+// imageBytes is the room for root file systems of containers: half of the instance's memory, which it counts in.
+func imageBytes(l platform.Limits) uint64 { return max(l.MemoryBytes/2, 64<<20) }
 
 // podLife is one life of a pod sandbox.
 type podLife struct {

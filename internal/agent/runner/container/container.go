@@ -31,7 +31,9 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -48,7 +50,7 @@ import (
 type Options struct {
 	Dir    string        // in TEE memory, on a file system that allows to execute
 	Group  *cgroup.Group // the instance's; each container gets one below it
-	Limits oci.Limits
+	Limits oci.Limits    // of one image; without Bytes as many as the file system of Dir has
 	Log    *slog.Logger
 }
 
@@ -59,6 +61,9 @@ type Loader struct {
 	program *os.File // the runtime program, sealed
 	folders []string // of its libraries, below Dir/runtime
 	number  atomic.Uint64
+
+	mu     sync.Mutex
+	images map[[32]byte]*image // those that are loaded
 }
 
 // Inherited returns the runtime part that the platform gave to this Agent, or nil in an instance that is no pod sandbox. It has to be
@@ -73,9 +78,16 @@ func Inherited() *os.File {
 
 // New unpacks the runtime part of the Agent's image that r reads.
 func New(r io.Reader, o Options) (*Loader, error) {
-	l := &Loader{opts: o}
+	l := &Loader{opts: o, images: map[[32]byte]*image{}}
 	if o.Log == nil {
 		l.opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Limits.Bytes == 0 {
+		var st unix.Statfs_t
+		if err := unix.Statfs(o.Dir, &st); err != nil {
+			return nil, fmt.Errorf("container: %w", err)
+		}
+		l.opts.Limits.Bytes = int64(st.Blocks) * st.Bsize
 	}
 	if err := os.Mkdir(l.runtimeDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("container: %w", err)
@@ -110,14 +122,35 @@ func (l *Loader) Load(ctx context.Context, open func() (io.ReadCloser, error)) (
 				break
 			}
 		}
-		return nil, digest, errors.Join(err, i.Close())
+		return nil, digest, errors.Join(err, i.remove())
+	}
+	i.digest = digest
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i.users = 1
+	if l.images[digest] == nil {
+		l.images[digest] = i
 	}
 	return i, digest, nil
+}
+
+// Again implements runner.Sharer: a TA that is started anew, with other data, gets the root file system that is there.
+func (l *Loader) Again(digest [32]byte) (runner.Loaded, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := l.images[digest]
+	if i == nil {
+		return nil, false
+	}
+	i.users++
+	return i, true
 }
 
 // image is an unpacked image.
 type image struct {
 	loader *Loader
+	digest [32]byte
+	users  int // that have not closed it; guarded by the loader
 	dir    string
 	config *oci.Config
 	mounts []string // where its volumes are, absolute
@@ -174,6 +207,7 @@ func volumes(asked map[string]struct{}) ([]string, error) {
 		}
 		list = append(list, clean)
 	}
+	slices.Sort(list) // a folder before those in it
 	return list, nil
 }
 
@@ -203,6 +237,21 @@ func (*image) Inside(string, string) (string, string) { return insidePD, insideR
 
 // Close implements runner.Loaded.
 func (i *image) Close() error {
+	l := i.loader
+	l.mu.Lock()
+	i.users--
+	last := i.users == 0
+	if last && l.images[i.digest] == i {
+		delete(l.images, i.digest)
+	}
+	l.mu.Unlock()
+	if !last {
+		return nil
+	}
+	return i.remove()
+}
+
+func (i *image) remove() error {
 	if err := os.RemoveAll(i.dir); err != nil {
 		return fmt.Errorf("container: %w", err)
 	}

@@ -203,6 +203,39 @@ func (p *pod) shell(t *testing.T, script string, spec launch.Spec) (string, erro
 	return answer, err
 }
 
+// TestShared guards that a TA that is started anew while it runs is not unpacked a second time, and that the root goes with the
+// last of them.
+func TestShared(t *testing.T) {
+	p := newPod(t)
+	roots := func() int {
+		list, err := filepath.Glob(filepath.Join(p.dir, "image-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	spec := launch.Spec{Serve: launch.ServeStdio, Args: []string{"-c", "cat ${PD}/d"}}
+	old, err := p.start(t, busybox(t, "/bin/sh"), spec, pd.FromBytes("d", []byte("old")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := p.start(t, busybox(t, "/bin/sh"), spec, pd.FromBytes("d", []byte("new")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := roots(); n != 1 {
+		t.Errorf("%d root file systems", n)
+	}
+	old.Stop()
+	if answer, err := ask(t, next, ""); answer != "new" || err != nil {
+		t.Errorf("%q %v", answer, err)
+	}
+	next.Stop()
+	if n := roots(); n != 0 {
+		t.Errorf("%d root file systems are left", n)
+	}
+}
+
 // TestFilter: a TA that this project did not write, as a filter with data.
 func TestFilter(t *testing.T) {
 	p := newPod(t)

@@ -171,7 +171,6 @@ func mounts(volumes []string, j runner.Job) []mount {
 		{"/dev", "bind", "/dev", []string{"rbind", "ro", "nosuid", "noexec", "nodev"}},
 		{"/tmp", "tmpfs", "tmpfs", []string{"nosuid", "nodev", "mode=1777", fmt.Sprint("size=", j.MemoryBytes)}},
 	}
-	slices.Sort(volumes)
 	for _, v := range volumes {
 		list = append(list, mount{v, "tmpfs", "tmpfs", []string{"nosuid", "nodev", "mode=755", fmt.Sprint("size=", j.MemoryBytes)}})
 	}
