@@ -72,6 +72,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newVerifyCmd(a),
 		newReleaseCmd(a),
 		newCallCmd(a),
+		newUpdateCmd(a),
 		newRemoveCmd(a),
 		newInspectCmd(a),
 		newManifestCmd(a),

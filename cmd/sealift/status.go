@@ -105,6 +105,7 @@ func writeStatusDetail(w io.Writer, s *owner.Status) {
 		fmt.Fprintf(tw, "installed\t%s\t%s\n", printable(c.Component), printable(c.Digest))
 	}
 	tw.Flush()
+	writeUpdate(w, s.Remote)
 	if st := s.Remote.InstanceStatus; st != nil && st.LastError != "" {
 		fmt.Fprintf(w, "the device says: %s\n", printable(st.LastError))
 	}

@@ -127,7 +127,12 @@ func (s *Server) postAppraisal(c *call) (any, error) {
 		if err := notRemoved(d); err != nil {
 			return err
 		}
-		return s.takeAppraisal(tx, d, e, a)
+		v := course.Current(d)
+		if err := s.takeAppraisal(tx, v, e, a); err != nil {
+			return err
+		}
+		course.Settle(d, v)
+		return course.Refresh(tx, d)
 	})
 	if err != nil {
 		return nil, err
@@ -167,7 +172,7 @@ func (s *Server) takeAppraisal(tx *store.Tx, d *store.Deployment, e *store.Evide
 		if err := tx.AddEvent(d.ID, "appraisal", "the owner refused the Evidence %s", e.ID); err != nil {
 			return err
 		}
-		return course.Refresh(tx, d)
+		return nil
 	}
 	if d.AgentKey == nil || !d.AgentKey.Equal(e.AgentKey) {
 		return fault.New(fault.BadAppraisal, "the Evidence is of another Agent than the one that was admitted")
@@ -188,10 +193,7 @@ func (s *Server) takeAppraisal(tx *store.Tx, d *store.Deployment, e *store.Evide
 	if course.Missing(d) != nil { // what waited for the appraisal: a TA, or PD that was withheld since the last one no longer counted
 		d.Private.Wake++
 	}
-	if err := tx.AddEvent(d.ID, "appraisal", "the owner accepted the Evidence %s", e.ID); err != nil {
-		return err
-	}
-	return course.Refresh(tx, d)
+	return tx.AddEvent(d.ID, "appraisal", "the owner accepted the Evidence %s", e.ID)
 }
 
 // release takes the packages with PD. The owner's positive appraisal has to cover the Agent and the TA that are there now.
@@ -224,11 +226,18 @@ func (s *Server) release(c *call) (any, error) {
 		}
 		for _, role := range roles {
 			p := wanted[role]
-			if old := d.Wanted[role]; old != nil && old.Sequence >= p.Sequence && old.ManifestDigest != p.ManifestDigest {
+			if old := course.Current(d).Wanted[role]; old != nil && old.Sequence >= p.Sequence && old.ManifestDigest != p.ManifestDigest {
 				return fault.New(fault.Conflict, "package %s: its sequence number %d is not above the present %d", role, p.Sequence, old.Sequence)
 			}
-			d.SetWanted(p)
+			if course.Moves(d, role) {
+				course.SetNext(d, p)
+			} else {
+				d.SetWanted(p)
+			}
 			out.Packages = append(out.Packages, p.PackageRef)
+		}
+		if v := course.Current(d); v != d { // whose release this is
+			course.Settle(d, v)
 		}
 		d.Released = true
 		course.Recovered(d)
@@ -257,7 +266,7 @@ func (s *Server) mayRelease(d *store.Deployment, id string) error {
 		return nil
 	}
 	a := d.Private.Appraised
-	if a == nil || a.ID != id || !course.Appraised(d) {
+	if a == nil || a.ID != id || !course.Appraised(course.Current(d)) {
 		return fault.New(fault.ReleaseBeforeAppraisal, "no positive appraisal with the id %q covers the present Agent and TA of %s", id, d.ID).
 			WithHint("sealift verify appraises them")
 	}

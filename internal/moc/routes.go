@@ -109,4 +109,8 @@ var deploymentRoutes = []route{
 		summary: "release packages with PD, after a positive appraisal",
 		roles:   owners, request: mocapi.ReleaseRequest{}, status: http.StatusCreated, answer: mocapi.Release{},
 		faults: []string{fault.NotFound, fault.ReleaseBeforeAppraisal, fault.BadPackage, fault.DeploymentRemoved}, serve: (*Server).release},
+	{method: http.MethodPost, pattern: "/v1/deployments/{id}/updates", name: "createUpdate",
+		summary: "update a deployment to newer packages, while its present version serves",
+		roles:   owners, request: mocapi.UpdateRequest{}, status: http.StatusCreated, answer: mocapi.Update{},
+		faults: []string{fault.NotFound, fault.RollbackRefused, fault.BadPackage, fault.Conflict, fault.DeploymentRemoved}, serve: (*Server).createUpdate},
 }

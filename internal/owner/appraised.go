@@ -10,6 +10,7 @@ import (
 	"sealift/cose"
 	"sealift/evidence"
 	"sealift/internal/agentconfig"
+	"sealift/internal/owner/archive"
 	"sealift/internal/owner/home"
 	"sealift/suit"
 	"sealift/usecase"
@@ -55,6 +56,19 @@ type appraisedTA struct {
 func (s *appraisedState) ta(id suit.ComponentID) (appraisedTA, bool) {
 	for _, ta := range s.TAs {
 		if ta.Component.Equal(id) {
+			return ta, true
+		}
+	}
+	return appraisedTA{}, false
+}
+
+// packed returns the TA that is the packed one, by its digest and the sequence number of its manifest: the serving version or the one that
+// waits for its PD.
+func (s *appraisedState) packed(d *archive.Description) (appraisedTA, bool) {
+	want, ok := d.Component(usecase.TA)
+	for _, ta := range s.TAs {
+		own := ta.Component.Equal(want.ID) || ta.Component.Equal(agentconfig.CandidateID(want.ID))
+		if ok && own && ta.SHA256 == want.SHA256 && (ta.Sequence == d.Sequence || d.Mode.Sealed(usecase.TA)) {
 			return ta, true
 		}
 	}

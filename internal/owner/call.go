@@ -93,22 +93,40 @@ func (o *Owner) callee(ctx context.Context, ref string) (*deployment, appraisedT
 		return nil, appraisedTA{}, err
 	}
 	id := manifest.Component(d.Package.Name, usecase.TA, "")
+	if d.Update != nil {
+		if err := o.catchUp(ctx, d); err != nil {
+			return nil, appraisedTA{}, err
+		}
+	}
 	if d.Appraised == nil {
 		return nil, appraisedTA{}, &fault.Error{Code: fault.ReleaseBeforeAppraisal, Exit: fault.ExitPolicy,
 			Message: "the TA of this deployment was not appraised: nobody knows who would answer", Hint: "sealift verify " + ref}
 	}
-	if ta, ok := d.Appraised.ta(id); ok {
+	if ta, ok := d.Appraised.packed(&d.Package); ok {
 		return d, ta, nil
 	}
 	a, err := o.Verify(ctx, d.ID, VerifyOptions{Policy: d.Appraised.Policy})
 	if err != nil {
 		return nil, appraisedTA{}, err
 	}
-	ta, ok := a.state.ta(id)
+	ta, ok := a.state.packed(&d.Package)
 	if !ok {
 		return nil, appraisedTA{}, fault.New(fault.ComponentMissing, "the TEE does not run the TA %s", id)
 	}
 	return d, ta, nil
+}
+
+// catchUp asks whether the update that was begun is done.
+func (o *Owner) catchUp(ctx context.Context, d *deployment) error {
+	s, err := o.connect(d.Context)
+	if err != nil {
+		return err
+	}
+	dep, err := persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.Deployment(ctx, d.ID, 0, 0) })
+	if err != nil {
+		return err
+	}
+	return o.settle(d, dep)
 }
 
 // clientTLS pins the TA's key and shows the owner's.

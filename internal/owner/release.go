@@ -47,7 +47,7 @@ func (o *Owner) Release(ctx context.Context, a *Appraised) (*Release, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := o.stillAppraised(ctx, s, d.ID, a); err != nil {
+	if err := o.stillAppraised(ctx, s, d, a); err != nil {
 		return nil, err
 	}
 	to, role, kinds, err := a.recipient(d)
@@ -82,9 +82,9 @@ func (o *Owner) Release(ctx context.Context, a *Appraised) (*Release, error) {
 }
 
 // stillAppraised asks the M/OC whether the Agent that was appraised is the one that it has now. It could lie; what is released then is
-// encrypted to a key that only the appraised one holds.
-func (o *Owner) stillAppraised(ctx context.Context, s *session, id string, a *Appraised) error {
-	now, err := persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.Deployment(ctx, id, 0, 0) })
+// encrypted to a key that only the appraised one holds. While an update is going on, d becomes what the update makes of it.
+func (o *Owner) stillAppraised(ctx context.Context, s *session, d *deployment, a *Appraised) error {
+	now, err := persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.Deployment(ctx, d.ID, 0, 0) })
 	switch {
 	case err != nil:
 		return err
@@ -95,7 +95,7 @@ func (o *Owner) stillAppraised(ctx context.Context, s *session, id string, a *Ap
 	if now.AgentKey != nil && !now.AgentKey.Equal(a.state.AgentKey) {
 		return errNotAppraised("another Agent answers for this deployment than the one that was appraised")
 	}
-	return nil
+	return o.ahead(d, now)
 }
 
 // postRelease posts a release. Where an earlier answer was lost, the M/OC may refuse the repetition because it has the release already.
@@ -132,7 +132,7 @@ func (a *Appraised) recipient(d *deployment) (to *cose.Key, role string, kinds [
 	if mode.Sealed(usecase.TA) {
 		return a.state.AgentEncKey, manifest.RoleBundle, kinds, nil
 	}
-	ta, ok := a.state.ta(manifest.Component(d.Package.Name, usecase.TA, ""))
+	ta, ok := a.state.packed(&d.Package)
 	if !ok {
 		return nil, "", nil, errNotAppraised("the appraised Evidence does not name the TA")
 	}

@@ -21,6 +21,8 @@ type deployment struct {
 	Created   time.Time           `json:"created"`
 	Appraised *appraisedState     `json:"appraised,omitempty"` // the last positive appraisal
 	Released  []released          `json:"released,omitempty"`
+	Latest    uint64              `json:"latest,omitempty"` // the highest sequence number of a package that it ever got
+	Update    *update             `json:"update,omitempty"` // the one that is going on, or that failed last
 }
 
 // released notes one release.
@@ -44,7 +46,7 @@ func (o *Owner) find(ref string) (*deployment, error) {
 	var found []*deployment
 	for _, d := range all {
 		if d.ID == ref {
-			return d, d.Package.Restore()
+			return d, d.restore()
 		}
 		if d.Package.Name == ref {
 			found = append(found, d)
@@ -54,13 +56,20 @@ func (o *Owner) find(ref string) (*deployment, error) {
 	case 0:
 		return nil, fault.New(fault.NotFound, "there is no deployment %q in this owner's folder", ref).WithHint("sealift status lists them")
 	case 1:
-		return found[0], found[0].Package.Restore()
+		return found[0], found[0].restore()
 	}
 	hint := "name one by its id:"
 	for _, d := range found {
 		hint += " " + d.ID
 	}
 	return nil, fault.New(fault.BadRequest, "%d deployments of %q", len(found), ref).WithHint("%s", hint)
+}
+
+func (d *deployment) restore() error {
+	if d.Update == nil {
+		return d.Package.Restore()
+	}
+	return errors.Join(d.Package.Restore(), d.Update.Package.Restore())
 }
 
 // change applies f to the stored deployment under the folder's lock.

@@ -56,7 +56,7 @@ func (o *Owner) Status(ctx context.Context, ref string) ([]*Status, error) {
 			return nil, err
 		}
 		for _, d := range all {
-			if err := d.Package.Restore(); err != nil {
+			if err := d.restore(); err != nil {
 				return nil, err
 			}
 			list = append(list, d)
@@ -119,6 +119,10 @@ func (o *Owner) statusOf(ctx context.Context, d *deployment) *Status {
 		st.Problem = fault.Wrap(fault.Unreachable, err)
 		return st
 	}
+	if err := o.settle(d, st.Remote); err != nil {
+		st.Problem = fault.Wrap(fault.Internal, err)
+		return st
+	}
 	st.Emulated = st.Emulated || st.Remote.Emulated
 	st.Problem = st.Remote.Problem
 	st.Drift = drift(d, st.Remote)
@@ -143,6 +147,9 @@ func drift(d *deployment, now *mocapi.Deployment) []string {
 	}
 	for _, in := range now.Installed {
 		for _, c := range d.Package.Components {
+			if d.Update != nil { // either version may be there
+				continue
+			}
 			if c.ID.String() == in.Component && c.Kind != usecase.PD && in.Digest != "" && in.Digest != "sha256:"+c.SHA256 {
 				say("%s is %s, packed was sha256:%s", in.Component, in.Digest, c.SHA256)
 			}

@@ -97,6 +97,9 @@ func (o *Owner) Verify(ctx context.Context, ref string, opt VerifyOptions) (*App
 	if dep.State == mocapi.StateFailed {
 		return nil, problemOf(dep)
 	}
+	if err := o.settle(d, dep); err != nil {
+		return nil, err
+	}
 	if opt.Timeout == 0 {
 		opt.Timeout = DefaultEvidenceTime
 	}
@@ -239,9 +242,30 @@ func expectTAs(d *deployment, dep *mocapi.Deployment, v *evidence.Verified) []ap
 	if !ok {
 		return nil
 	}
-	return []appraisal.TAExpectation{{Component: ta.ID, Digests: []appraisal.Digest{{Digest: ta.Digest}}, MinSequence: sequence,
+	list := []appraisal.TAExpectation{{Component: ta.ID, Digests: []appraisal.Digest{{Digest: ta.Digest}}, MinSequence: sequence,
 		Signers: []appraisal.Hex32{d.Package.Owner.Thumbprint()},
 		Source:  fmt.Sprintf("the package %s, sequence %d, that this owner signed", d.Package.Name, sequence)}}
+	return expectUpdate(list, d, v)
+}
+
+// expectUpdate allows for the version that an update brings: in the place of the present one, or as the candidate that waits for its PD.
+func expectUpdate(list []appraisal.TAExpectation, d *deployment, v *evidence.Verified) []appraisal.TAExpectation {
+	if d.Update == nil {
+		return list
+	}
+	ta, ok := d.Update.Package.Component(usecase.TA)
+	if !ok {
+		return list
+	}
+	list[0].Digests = append(list[0].Digests, appraisal.Digest{Digest: ta.Digest})
+	next := list[0]
+	next.Component = agentconfig.CandidateID(ta.ID)
+	if _, waits := v.TA(next.Component.String()); waits {
+		next.Digests, next.MinSequence = []appraisal.Digest{{Digest: ta.Digest}}, d.Update.Package.Sequence
+		next.Source = fmt.Sprintf("the package %s, sequence %d, of the update", d.Package.Name, next.MinSequence)
+		list = append(list, next)
+	}
+	return list
 }
 
 // post signs the outcome as an Attestation Result in the TEEP profile and hands it to the M/OC.

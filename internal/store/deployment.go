@@ -11,6 +11,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"sealift/cose"
@@ -23,7 +24,7 @@ import (
 type Deployment struct {
 	mocapi.Deployment
 	Private Private
-	// Wanted are the packages that should be on the device, by role.
+	// Wanted are the packages that should be on the device, by role. Those of an update have a role that begins with NextRole.
 	Wanted map[string]*Package
 
 	stored []byte // the changing part as it stands in the database
@@ -50,6 +51,10 @@ type Private struct {
 	// Attempts counts the failures of the update with the package of role AttemptRole.
 	Attempts    int    `json:"attempts,omitempty"`
 	AttemptRole string `json:"attempt_role,omitempty"`
+	// Before is what Appraised was when the update began.
+	Before *Appraised `json:"before,omitempty"`
+	// UpdateSaid is the update's state as the history has it.
+	UpdateSaid mocapi.UpdateState `json:"update_said,omitempty"`
 	// RetryAt is when the deployment is woken without anybody asking.
 	RetryAt time.Time `json:"retry_at,omitzero"`
 }
@@ -185,6 +190,13 @@ func (tx *Tx) PutDeployment(d *Deployment) error {
 		if q := old.Wanted[role]; q == nil || q.Digest != p.Digest {
 			news = true
 			if err := tx.putPackage(d.ID, p); err != nil {
+				return err
+			}
+		}
+	}
+	for role := range old.Wanted {
+		if d.Wanted[role] == nil {
+			if err := tx.dropPackage(d.ID, role); err != nil {
 				return err
 			}
 		}
@@ -389,10 +401,16 @@ func loadPackages(d *Deployment, rows rowsFunc) error {
 			return err
 		}
 		d.Wanted[p.Role] = p
-		d.Packages = append(d.Packages, p.PackageRef)
+		if !strings.HasPrefix(p.Role, NextRole) {
+			d.Packages = append(d.Packages, p.PackageRef)
+		}
 		return nil
 	})
 }
+
+// NextRole begins the role of a package that an update brings: it becomes that of its role without this when the device has it and
+// no longer has the former.
+const NextRole = "next:"
 
 // SetWanted makes p the package of its role.
 func (d *Deployment) SetWanted(p *Package) {

@@ -23,6 +23,15 @@ func (tx *Tx) putPackage(deployment string, p *Package) error {
 	return nil
 }
 
+func (tx *Tx) dropPackage(deployment, role string) error {
+	for _, table := range []string{"packages", "package_blobs"} {
+		if _, err := tx.exec("DELETE FROM "+table+" WHERE deployment = ? AND role = ?", deployment, role); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func scanPackage(scan func(...any) error) (*Package, error) {
 	p := &Package{}
 	var sequence int64

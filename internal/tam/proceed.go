@@ -26,7 +26,19 @@ func (e *Engine) proceed(tx *store.Tx, d *store.Deployment) (teep.Message, error
 		return e.remove(tx, d)
 	}
 	course.Advance(d, e.Now())
-	p := e.missing(d)
+	now := course.Current(d)
+	if now != d { // an update is going on
+		course.Advance(now, e.Now())
+		course.Settle(d, now)
+		now = course.Current(d)
+	}
+	if gone := course.Abandoned(d); len(gone) > 0 && d.AgentKey != nil {
+		return e.withdraw(tx, d, gone)
+	}
+	p := e.missing(now)
+	if p == nil && now != d {
+		p = e.missing(d) // what the device has lost of the present version
+	}
 	if p == nil {
 		p = e.Adversary.extra(e, d)
 	}
@@ -109,6 +121,10 @@ func (e *Engine) success(ctx context.Context, id string, key *cose.Key, m *teep.
 		if err := consume(tx, d, m.Token, expiry); err != nil {
 			return err
 		}
+		if kind == kindRemoval && d.Private.Deleted.IsZero() { // of a candidate
+			d.Private.Wake++
+			return course.Refresh(tx, d)
+		}
 		if kind == kindRemoval {
 			course.SetInstalled(d, nil)
 			reply, err = e.proceed(tx, d)
@@ -116,6 +132,12 @@ func (e *Engine) success(ctx context.Context, id string, key *cose.Key, m *teep.
 		}
 		if !slices.ContainsFunc(reports, func(r *report.Report) bool { return r.OK() && byDigest(d, digestText(r.Digest)) != nil }) {
 			e.untold(d)
+			return course.Refresh(tx, d)
+		}
+		if course.Current(d) != d {
+			// Beside a candidate a report is ambiguous: the list says which version is which.
+			course.Recovered(d)
+			d.Private.Wake++
 			return course.Refresh(tx, d)
 		}
 		for _, r := range reports {
@@ -135,11 +157,38 @@ func (e *Engine) success(ctx context.Context, id string, key *cose.Key, m *teep.
 	return reply, err
 }
 
+// withdraw has the Agent drop candidates that no update waits for.
+func (e *Engine) withdraw(tx *store.Tx, d *store.Deployment, gone []string) (teep.Message, error) {
+	if err := course.Refresh(tx, d); err != nil {
+		return nil, err
+	}
+	var ids []teep.ComponentID
+	for _, text := range gone {
+		id, err := teep.ParseComponentID(text)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	token := e.mint(kindRemoval, d.ID, d.AgentKey.KID(), e.Now().Add(tokenLifetime))
+	return &teep.Update{Token: token[:], UnneededManifestList: ids},
+		tx.AddEvent(d.ID, "update", "withdrawal of %d candidates sent to the Agent", len(ids))
+}
+
+// attemptsFor is how often a package is tried whose payload cannot be had or whose TA does not start. An update gives up sooner: the
+// present version serves.
+func attemptsFor(d *store.Deployment) int {
+	if course.Current(d) != d {
+		return updateAttempts
+	}
+	return maxAttempts
+}
+
 // untold handles a Success that does not say what was installed. The next tc-list will tell; were the Update sent again at once,
 // an Agent that says no more than Success would get it without end.
 func (e *Engine) untold(d *store.Deployment) {
 	d.Private.Attempts++
-	if d.Private.Attempts < maxAttempts {
+	if d.Private.Attempts < attemptsFor(d) {
 		d.Private.RetryAt = e.Now().Add(wait(d.Private.Attempts))
 		return
 	}
@@ -267,7 +316,7 @@ func (e *Engine) refused(d *store.Deployment, m *teep.Error, reports []*report.R
 		course.Fail(d, fault.New(fault.ManifestRefused, "the Agent refused a manifest: %s", m.Msg), time.Time{})
 		return
 	}
-	if last.Failure.Reason == report.ReasonOperationFailed && d.Private.Attempts < maxAttempts {
+	if last.Failure.Reason == report.ReasonOperationFailed && d.Private.Attempts < attemptsFor(d) {
 		d.Private.RetryAt = e.Now().Add(wait(d.Private.Attempts))
 		return
 	}

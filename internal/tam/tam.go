@@ -69,6 +69,7 @@ const (
 	panelWait      = 10 * time.Second
 	permanentWait  = time.Hour // teep-protocol section 4.6, ERR_PERMANENT_ERROR
 	maxAttempts    = 6         // of one package whose payload cannot be had
+	updateAttempts = 3         // likewise, of an update
 )
 
 // Engine answers the messages of TEEP Agents. It implements teephttp.TAM; the hint is a deployment's ID.

@@ -209,6 +209,10 @@ func Appraised(d *store.Deployment) bool {
 
 // Fail makes the deployment failed. A zero retry means that it is not tried again by itself.
 func Fail(d *store.Deployment, problem *fault.Error, retry time.Time) {
+	if concerns(d, problem) {
+		FailUpdate(d, problem)
+		return
+	}
 	d.Private.Failed, d.Private.RetryAt, d.Problem = true, retry, problem
 }
 
@@ -235,8 +239,18 @@ func Drop(tx *store.Tx, d *store.Deployment) error {
 // Refresh derives the state and what else follows from the rest. Call it last in every change.
 func Refresh(tx *store.Tx, d *store.Deployment) error {
 	old := d.State
-	d.Appraised = Appraised(d)
+	d.Appraised = Appraised(Current(d))
 	d.State = derive(d)
+	if u := d.Update; u != nil && u.State != d.Private.UpdateSaid {
+		d.Private.UpdateSaid = u.State
+		text := fmt.Sprintf("update %s: %s", u.ID, u.State)
+		if u.Problem != nil {
+			text += ": " + u.Problem.Message
+		}
+		if err := tx.AddEvent(d.ID, "update", "%s", text); err != nil {
+			return err
+		}
+	}
 	if d.State == old {
 		return nil
 	}

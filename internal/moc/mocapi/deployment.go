@@ -91,6 +91,7 @@ type Deployment struct {
 	RelayAddr      string               `json:"relay_addr"`                // of the device's Broker
 	InstanceStatus *InstanceStatus      `json:"instance_status,omitempty"` // as the Broker announced it last
 	Installed      []InstalledComponent `json:"installed"`                 // as the Agent listed it last, in order of installation
+	Update         *Update              `json:"update,omitempty"`          // the last one that was asked for
 
 	Created time.Time `json:"created"`
 	Updated time.Time `json:"updated"`
