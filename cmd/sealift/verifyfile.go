@@ -3,6 +3,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sealift/appraisal"
+	"sealift/appraisal/ear"
 	"sealift/evidence"
 	"sealift/internal/fault"
 	"sealift/internal/owner"
@@ -27,6 +29,7 @@ type evidenceFlags struct {
 	at                  string
 	anchors, collateral []string
 	nonce, binding      string
+	ear, key            string
 }
 
 func (f *evidenceFlags) add(cmd *cobra.Command) {
@@ -40,11 +43,13 @@ func (f *evidenceFlags) add(cmd *cobra.Command) {
 func (f *evidenceFlags) addNonce(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.nonce, "nonce", "", "challenge that the Evidence has to answer, in hex")
 	cmd.Flags().StringVar(&f.binding, "binding", "", "report data that the hardware has to have signed, 64 bytes in hex")
+	cmd.Flags().StringVar(&f.ear, "ear", "", "of Evidence in a file: write the result as an EAR (JWT) to this file")
+	cmd.Flags().StringVar(&f.key, "key", home.DefaultKey, "name of the owner's key that signs the EAR")
 }
 
 // given reports whether any flag is set: then it is a file that is meant.
 func (f *evidenceFlags) given() bool {
-	return f.at != "" || len(f.anchors)+len(f.collateral) > 0 || f.nonce != "" || f.binding != ""
+	return f.at != "" || f.ear != "" || len(f.anchors)+len(f.collateral) > 0 || f.nonce != "" || f.binding != ""
 }
 
 // verifier is what Evidence from files is verified with.
@@ -179,7 +184,12 @@ func (a *app) verifyFile(path, policy string, f *evidenceFlags) error {
 	if err != nil {
 		return err
 	}
-	r, _ := appraisal.AppraiseRecorded(x.Recorded(v.beside, nonce), v.input, p)
+	r, verified := appraisal.AppraiseRecorded(x.Recorded(v.beside, nonce), v.input, p)
+	if f.ear != "" {
+		if err := a.writeEAR(f, r, verified); err != nil {
+			return err
+		}
+	}
 	err = a.print(fileResult{path, x.Form, r.OK(), r.Emulated, r}, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: %s\n", path, x.Form)
 		_ = r.Explain(w)
@@ -189,6 +199,35 @@ func (a *app) verifyFile(path, policy string, f *evidenceFlags) error {
 	}
 	return refusal(r)
 }
+
+// writeEAR writes the result as an EAT Attestation Result. Its nonce is the report data, where that was compared: an EAR without
+// one says nothing of freshness, and no Relying Party should take it.
+func (a *app) writeEAR(f *evidenceFlags, r *appraisal.Result, v *evidence.VerifiedHardware) error {
+	if !v.Authentic() {
+		return usageError("", "--ear: of Evidence that does not verify there is no result")
+	}
+	h, err := a.openHome()
+	if err != nil {
+		return err
+	}
+	k, err := h.Key(f.key)
+	if err != nil {
+		return usageError("sealift keys list shows them", "the key %s: %w", f.key, err)
+	}
+	var nonce []byte
+	if v.Compared {
+		nonce = v.ReportData
+	}
+	e := ear.New(r, v.Hardware.BindingName(v.Emulated), nonce, ear.VerifierID{Developer: "Sealift", Build: buildVersion().Version}, time.Now(), earValidity)
+	data, err := e.SignJWT(rand.Reader, k.Signer, ear.FormDraft)
+	if err != nil {
+		return err
+	}
+	return a.writeOutput(f.ear, append(data, '\n'))
+}
+
+// earValidity is how long an EAR that verify writes may be shown.
+const earValidity = time.Hour
 
 // refusal is the error of Evidence that a policy does not accept.
 func refusal(r *appraisal.Result) error {

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"sealift/appraisal"
+	"sealift/appraisal/ear"
+	"sealift/cose"
 	"sealift/internal/sharedtest"
 )
 
@@ -196,4 +198,40 @@ func publicOf(t *testing.T, dir string) string {
 	}
 	t.Fatal("no key")
 	return ""
+}
+
+// TestWriteEAR guards that the result can be handed on as an EAR that says what was found, and only of Evidence that verifies.
+func TestWriteEAR(t *testing.T) {
+	home := t.TempDir()
+	if code, _, stderr := withSamples(t, home, "keys", "generate"); code != exitOK {
+		t.Fatal(stderr)
+	}
+	s := samples["tdx"]
+	out := filepath.Join(home, "result.jwt")
+	args := append([]string{"verify", s.file, "--policy", policyOf(t, home, "tdx"), "--ear", out}, s.with...)
+	if code, _, stderr := withSamples(t, home, args...); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	data, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var key cose.Key
+	if err := key.UnmarshalText([]byte(publicOf(t, home))); err != nil {
+		t.Fatal(err)
+	}
+	e, err := ear.Read(bytes.TrimSpace(data), &key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := e.Submods["tdx"]; a.Status != appraisal.TierAffirming || a.Vector[appraisal.Executables] != 2 || len(e.Nonces) != 0 {
+		t.Errorf("%+v", e)
+	}
+	if code, stdout, _ := withSamples(t, home, "inspect", out); code != exitOK || !strings.Contains(stdout, "submodule tdx: affirming") || !strings.Contains(stdout, "verified: JWT") {
+		t.Errorf("exit code %d: %s", code, stdout)
+	}
+	args = append(args, "--nonce", "01")
+	if code, _, stderr := withSamples(t, home, args...); code != exitUsage || !strings.Contains(stderr, "does not verify") {
+		t.Errorf("of a replay: exit code %d: %s", code, stderr)
+	}
 }
