@@ -41,6 +41,7 @@ type Claims struct {
 	ConfigDigest [32]byte      // SHA-256 of the measured configuration
 	TAs          []TAClaim     // loaded TAs, in the order in which they were installed
 	Manifests    []ManifestRef // installed manifests
+	Loads        []Load        // what was loaded since the start, where the hardware has a register for it
 }
 
 // TAClaim describes one loaded TA.
@@ -71,6 +72,7 @@ type wireClaims struct {
 	ConfigDigest []byte          `cbor:"-70001,keyasint"`
 	AgentEncKey  cose.RawMessage `cbor:"-70002,keyasint"`
 	TAs          []wireTA        `cbor:"-70003,keyasint"`
+	Loads        []wireLoad      `cbor:"-70004,keyasint,omitempty"`
 }
 
 type wireCnf struct {
@@ -111,6 +113,7 @@ func (c Claims) Marshal() []byte {
 		Cnf: wireCnf{nonNil(c.AgentKID)}, Nonce: nonNil(c.Nonce), UEID: nonNil(c.UEID), OEMID: nonNil(c.OEMID),
 		HWModel: nonNil(c.HWModel), HWVersion: []string{c.HWVersion}, Profile: Profile,
 		ConfigDigest: c.ConfigDigest[:], AgentEncKey: keyBytes(c.AgentEncKey), TAs: []wireTA{},
+		Loads: toWireLoads(c.Loads),
 	}
 	for _, m := range c.Manifests {
 		ref := cose.MustMarshal(wireReference{URI: m.URI, Digest: toWire(m.Digest)})
@@ -184,6 +187,7 @@ func ParseClaims(data []byte) (*Claims, error) {
 	if c.Manifests, err = fromWireManifests(w.Manifests); err != nil {
 		return nil, err
 	}
+	c.Loads = fromWireLoads(w.Loads)
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}

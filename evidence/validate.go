@@ -27,6 +27,7 @@ func (c *Claims) Validate() error {
 		{"cnf", len(c.AgentKID), 32, 32},
 		{"number of TAs", len(c.TAs), 0, maxTAs},
 		{"number of manifests", len(c.Manifests), 0, maxManifests},
+		{"number of loads", len(c.Loads), 0, maxLoads},
 	} {
 		if r.n < r.min || r.n > r.max {
 			return fmt.Errorf("%w: claims: %s: %d, want %d to %d", ErrMalformed, r.name, r.n, r.min, r.max)
@@ -50,6 +51,11 @@ func (c *Claims) Validate() error {
 			return fmt.Errorf("%w: claims: two TAs are called %s", ErrMalformed, id)
 		} else {
 			seen[id] = true
+		}
+	}
+	for _, l := range c.Loads {
+		if err := l.validate(); err != nil {
+			return err
 		}
 	}
 	for _, m := range c.Manifests {

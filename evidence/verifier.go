@@ -4,6 +4,7 @@ package evidence
 
 import (
 	"crypto/x509"
+	"hash"
 	"time"
 )
 
@@ -57,6 +58,10 @@ type Signed struct {
 	// Measurements are what was launched and what vouches for the platform, under the hardware's own names
 	// ("MRENCLAVE", "MRTD"), without the configuration. All of them need a reference value in a policy.
 	Measurements []Measurement
+	// Register names the measurement that an Agent extends by what it loads, and RegisterHash is the function that extends it
+	// (see [Load]). Empty where the hardware has none.
+	Register     string
+	RegisterHash func() hash.Hash
 	// Fields are further claims by name: numbers, flags, typed values with a String method. The package that made
 	// them documents them; policies refer to them by these names.
 	Fields map[string]any

@@ -117,6 +117,7 @@ func Verify(bundle []byte, in Input) (*Verified, error) {
 		checkBinding(b, claims, hw, in, f)
 		checkConfig(b, claims, hw, f)
 		checkInstance(claims, hw, f)
+		checkLoads(claims, hw, f)
 	}
 	if len(f.all) > 0 || hw == nil || claims == nil {
 		return nil, f.err()

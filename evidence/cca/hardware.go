@@ -5,10 +5,12 @@ package cca
 import (
 	"crypto/ecdsa"
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"mime"
 	"strings"
 	"sync"
@@ -127,6 +129,9 @@ func signedOf(t *Token) *evidence.Signed {
 	if zero(r.Personalization[configSize:]) {
 		s.Config = r.Personalization[:configSize]
 	}
+	if newHash, known := registerHashes[r.HashAlg]; known {
+		s.Register, s.RegisterHash = "REM0", newHash
+	}
 	for _, c := range p.Components {
 		s.Fields["components."+c.Type] = c
 	}
@@ -141,6 +146,9 @@ func signedOf(t *Token) *evidence.Signed {
 	}
 	return s
 }
+
+// registerHashes are the functions by which a realm's measurements are extended.
+var registerHashes = map[string]func() hash.Hash{"sha-256": sha256.New, "sha-512": sha512.New}
 
 func zero(b []byte) bool {
 	for _, x := range b {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/emmansun/gmsm/sm3"
+
 	"sealift/evidence"
 )
 
@@ -81,6 +83,7 @@ func signedOf(r *Report) *evidence.Signed {
 	if r.Version != 2 {
 		return s
 	}
+	s.Register, s.RegisterHash = "RTMR3", sm3.New
 	s.Fields["BUILD"], s.Fields["RTMR_VERSION"] = r.Build, r.RTMRVersion
 	for i := range r.RTMR {
 		if i == 0 && r.RTMR[0] != r.Measure || i > 0 && r.RTMR[i] != [32]byte{} {

@@ -5,6 +5,7 @@ package tdx
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/hex"
 	"strings"
 
@@ -79,7 +80,7 @@ func (h *Hardware) VerifyHardware(e evidence.HardwareEvidence, in evidence.Hardw
 func (q *Quote) describe() *evidence.Signed {
 	r := &q.report
 	s := &evidence.Signed{ReportData: r.ReportData[:], Config: r.MRConfigID[:sha256.Size], ConfigField: "MRCONFIGID",
-		Measurements: r.Measurements(),
+		Measurements: r.Measurements(), Register: "RTMR3", RegisterHash: sha512.New384,
 		Fields: map[string]any{"version": q.Version(), "TEE_TCB_SVN": r.TEETCBSVN, "MRSEAM": r.MRSEAM[:],
 			"MRSIGNERSEAM": r.MRSIGNERSEAM[:], "SEAMATTRIBUTES": r.SEAMAttributes[:], "TDATTRIBUTES": r.Attributes, "XFAM": r.XFAM, "MROWNER": r.MROwner[:],
 			"MROWNERCONFIG": r.MROwnerConfig[:]}}

@@ -70,6 +70,7 @@ type Agent struct {
 	broken chan struct{}         // closed when only a restart helps
 	once   sync.Once
 	conns  chan struct{} // slots for callers of TAs
+	loads  loads         // what was loaded since the start
 
 	mu      sync.Mutex
 	broker  *attached

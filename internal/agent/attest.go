@@ -20,10 +20,13 @@ const hwVersion = "1"
 
 // evidence makes Evidence for a challenge: the claims, bound together with the Agent's signing key into the hardware's signature.
 func (a *Agent) evidence(ctx context.Context, challenge []byte) ([]byte, error) {
+	a.loads.mu.Lock()
+	defer a.loads.mu.Unlock()
 	claims, err := a.claims(challenge)
 	if err != nil {
 		return nil, err
 	}
+	claims.Loads = a.loads.list
 	record := claims.Marshal()
 	b := evidence.Binding(a.hw.Hardware, challenge, a.identity.signer.Key().Thumbprint(), sha256.Sum256(record))
 	token, err := a.opts.TEE.Evidence(ctx, b)

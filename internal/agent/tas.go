@@ -77,6 +77,9 @@ func (a *Agent) startTA(ctx context.Context, s *state, c *component, args []byte
 	if err != nil {
 		return nil, err
 	}
+	if err := a.record(c, sequenceOf(s, c)); err != nil {
+		return nil, err
+	}
 	blob, plains := *c.Blob, a.plains(s.dataFor(c))
 	run, err := runner.Start(ctx, runner.Program{
 		Name:    c.ID.String(),

@@ -121,8 +121,10 @@ func (m measurement) id() [32]byte {
 }
 
 // token signs Evidence over the binding b for an instance with measurement m, in the architecture's own format.
-func (d *device) token(b [64]byte, m measurement, bootSeed []byte) (*hw.WireToken, error) {
-	e, err := d.dev.Evidence(d.rand, emuroot.Request{Binding: b, Launch: []byte(m.launch), Config: m.config, BootSeed: bootSeed, Now: d.now()})
+func (d *device) token(b [64]byte, m measurement, register, bootSeed []byte) (*hw.WireToken, error) {
+	e, err := d.dev.Evidence(d.rand, emuroot.Request{
+		Binding: b, Launch: []byte(m.launch), Config: m.config, BootSeed: bootSeed, Now: d.now(), Change: setRegister(register),
+	})
 	if err != nil {
 		return nil, err
 	}

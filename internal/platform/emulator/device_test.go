@@ -41,7 +41,7 @@ func TestEveryHardware(t *testing.T) {
 			}
 			m := measurement{agent: [32]byte{1}, launch: string(bytes.Repeat([]byte{2}, image.Hash(hw)().Size())), config: [32]byte{3}}
 			b := [64]byte{4}
-			token, err := d.token(b, m, bytes.Repeat([]byte{5}, 32))
+			token, err := d.token(b, m, nil, bytes.Repeat([]byte{5}, 32))
 			if err != nil {
 				t.Fatal(err)
 			}

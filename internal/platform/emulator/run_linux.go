@@ -42,6 +42,7 @@ type run struct {
 	config   []byte
 	limits   platform.Limits
 	bootSeed []byte
+	register []byte // the run-time register, nil until it is extended; for the goroutine that serves the Agent
 	life     life
 	cancel   context.CancelFunc // of the context that life was started with
 	done     chan struct{}      // closed when the process is gone
@@ -217,6 +218,8 @@ func (r *run) answer(q hw.Request) hw.Answer {
 		a.Key, err = r.sealingKey(q.Label)
 	case hw.OpCounter:
 		a.Counter = r.in.counter(r.m.id())
+	case hw.OpExtend:
+		err = r.extend(q.Event)
 	case hw.OpIncrement:
 		a.Counter, err = r.in.increment(r.m.id(), q.Expect)
 	default:
@@ -235,6 +238,7 @@ func (r *run) info() *hw.WireInfo {
 	return &hw.WireInfo{
 		Hardware: r.device.dev.Hardware.BindingName(true), Instance: r.in.id, UEID: r.device.dev.InstanceID, Config: r.config,
 		ConfigDigest: r.m.config, AgentDigest: r.m.agent, ScratchBytes: r.limits.ScratchBytes, Processes: r.limits.Processes,
+		Register: registers[r.device.dev.Hardware],
 	}
 }
 
@@ -242,7 +246,7 @@ func (r *run) evidence(binding []byte) (*hw.WireToken, error) {
 	if len(binding) != 64 {
 		return nil, fmt.Errorf("a binding of %d bytes, not 64", len(binding))
 	}
-	return r.device.token([64]byte(binding), r.m, r.bootSeed)
+	return r.device.token([64]byte(binding), r.m, r.register, r.bootSeed)
 }
 
 func (r *run) sealingKey(label string) ([]byte, error) {

@@ -179,7 +179,7 @@ func (c *client) Info() (Info, error) {
 		known = &Info{
 			Hardware: a.Info.Hardware, Instance: a.Info.Instance, UEID: a.Info.UEID, Config: a.Info.Config,
 			ConfigDigest: a.Info.ConfigDigest, AgentDigest: a.Info.AgentDigest,
-			ScratchBytes: a.Info.ScratchBytes, Processes: a.Info.Processes,
+			ScratchBytes: a.Info.ScratchBytes, Processes: a.Info.Processes, Register: a.Info.Register,
 		}
 		c.mu.Lock()
 		c.info = known
@@ -223,6 +223,11 @@ func (c *client) Increment(expect uint64) (uint64, error) {
 		return 0, errAnswer
 	}
 	return a.Counter, err
+}
+
+func (c *client) Extend(event [48]byte) error {
+	_, err := c.call(context.Background(), Request{Op: OpExtend, Event: event[:]})
+	return err
 }
 
 func (c *client) Channels() <-chan net.Conn { return c.channels }

@@ -50,6 +50,8 @@ type Info struct {
 	Config []byte
 	// ConfigDigest and AgentDigest are the SHA-256 digests that the Evidence carries.
 	ConfigDigest, AgentDigest [32]byte
+	// Register names the register that Recorder.Extend extends, as Evidence calls it; empty where the architecture has none.
+	Register string
 	// ScratchBytes is the size of the writable files in TEE memory; Processes bounds processes and threads.
 	ScratchBytes, Processes uint64
 }
@@ -62,6 +64,13 @@ type Evidence struct {
 	MediaType string
 	// Chain is the collateral: DER certificates, the leaf first, up to the vendor's root; or what else belongs to it.
 	Chain [][]byte
+}
+
+// Recorder is a TEE with a register that begins with zeros at each start, can only be extended, and stands in Evidence.
+type Recorder interface {
+	// Extend makes the register the hash of what it was and the event (evidence.Extend). It fails with ErrRefused where Info
+	// names no register.
+	Extend(event [48]byte) error
 }
 
 // TEE is the hardware that an Agent runs in. All methods are safe for concurrent use.

@@ -12,6 +12,7 @@ const (
 	OpSealingKey Op = 3
 	OpCounter    Op = 4
 	OpIncrement  Op = 5
+	OpExtend     Op = 6
 )
 
 // Request is one packet from the Agent.
@@ -21,6 +22,7 @@ type Request struct {
 	Binding []byte `cbor:"3,keyasint,omitempty"` // OpEvidence: 64 bytes
 	Label   string `cbor:"4,keyasint,omitempty"` // OpSealingKey: 1 to MaxLabel bytes
 	Expect  uint64 `cbor:"5,keyasint,omitempty"` // OpIncrement
+	Event   []byte `cbor:"6,keyasint,omitempty"` // OpExtend: 48 bytes
 }
 
 // Code says why a request was refused.
@@ -55,6 +57,7 @@ type WireInfo struct {
 	AgentDigest  [32]byte `cbor:"6,keyasint"`
 	ScratchBytes uint64   `cbor:"7,keyasint"`
 	Processes    uint64   `cbor:"8,keyasint"`
+	Register     string   `cbor:"9,keyasint,omitempty"`
 }
 
 // WireToken is Evidence on the wire.
