@@ -151,16 +151,18 @@ func (r *run) startStack(ctx context.Context) error {
 	}
 	cfg := dev.Config{Dir: filepath.Join(r.dir, "operator"), Agent: agent, Restart: supervise.OnFailure,
 		Hardware: []evidence.Hardware{r.opt.Hardware}}
-	if r.fault != nil {
-		if cfg.Agent, cfg.MOCArgs, err = r.fault.plant(r.dir, agent); err != nil {
-			return err
-		}
-		r.say("demo", "planted fault %s: %s", r.fault.Name, r.fault.What)
-	}
-	r.say("demo", "starting an M/OC and a device with EMULATED %s hardware", r.opt.Hardware)
 	if r.images, err = dev.FindImages(); err != nil {
 		return err
 	}
+	if r.fault != nil {
+		planted, args, err := r.fault.plant(r.dir, append([]string{agent}, r.images...))
+		if err != nil {
+			return err
+		}
+		cfg.Agent, cfg.Images, cfg.MOCArgs = planted[0], planted[1:], args
+		r.say("demo", "planted fault %s: %s", r.fault.Name, r.fault.What)
+	}
+	r.say("demo", "starting an M/OC and a device with EMULATED %s hardware", r.opt.Hardware)
 	if r.stack, err = dev.Start(ctx, cfg); err != nil {
 		return err
 	}

@@ -9,13 +9,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"sealift/appraisal"
+	"sealift/evidence"
 	"sealift/internal/fault"
+	"sealift/internal/image"
 	"sealift/internal/owner"
 	"sealift/internal/owner/packfile"
 	"sealift/usecase"
@@ -79,24 +82,55 @@ func TestDescriptionsAreGood(t *testing.T) {
 	}
 }
 
-func TestAlteredAgentDiffersByOneByte(t *testing.T) {
+// TestAlteredImages guards that the altered image of every instance type measures differently, and is still one.
+func TestAlteredImages(t *testing.T) {
 	dir := t.TempDir()
-	agent := filepath.Join(dir, "agent")
-	if err := os.WriteFile(agent, []byte("program"), 0o700); err != nil {
+	agent, vm := filepath.Join(dir, "agent"), filepath.Join(dir, "vm")
+	if err := os.WriteFile(agent, []byte("\x7fELF program"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	f, _ := findFault("measurement")
-	image, args, err := f.plant(dir, agent)
-	if err != nil || len(args) != 0 {
-		t.Fatal(args, err)
+	f, err := os.Create(vm)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got, _ := os.ReadFile(image); string(got) != "program\x00" {
-		t.Errorf("%q", got)
+	img := &image.Image{Instance: image.VM, VCPUs: 1, MemoryMiB: 128,
+		Parts: []image.Part{{Name: image.PartKernel, Size: 6}, {Name: image.PartInitramfs, Size: 7}}}
+	err = image.Write(f, img, map[string]io.Reader{image.PartKernel: strings.NewReader("kernel"), image.PartInitramfs: strings.NewReader("archive")})
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
 	}
-	f, _ = findFault("nonce")
-	if image, args, err = f.plant(dir, agent); image != agent || fmt.Sprint(args) != "[--dishonest nonce]" || err != nil {
-		t.Error(image, args, err)
+	f1, _ := findFault("measurement")
+	planted, args, err := f1.plant(dir, []string{agent, vm})
+	if err != nil || len(args) != 0 || len(planted) != 2 {
+		t.Fatal(planted, args, err)
 	}
+	for i, path := range []string{agent, vm} {
+		before, after := measured(t, path), measured(t, planted[i])
+		if bytes.Equal(before, after) {
+			t.Errorf("%s measures the same", path)
+		}
+	}
+	f2, _ := findFault("nonce")
+	if planted, args, err = f2.plant(dir, []string{agent}); planted[0] != agent || fmt.Sprint(args) != "[--dishonest nonce]" || err != nil {
+		t.Error(planted, args, err)
+	}
+}
+
+func measured(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := image.Read(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum, err := img.Measure(bytes.NewReader(data), image.Hash(evidence.TDX))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sum
 }
 
 func TestRecordsAreDistinctLines(t *testing.T) {

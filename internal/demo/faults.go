@@ -5,6 +5,7 @@
 package demo
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"strings"
 
 	"sealift/internal/fault"
+	"sealift/internal/image"
 )
 
 // Fault is something that can be wrong on purpose.
@@ -37,7 +39,7 @@ const (
 // Faults lists what can be broken.
 func Faults() []Fault {
 	return []Fault{
-		{Name: faultMeasurement, What: "the device runs an Agent that differs by one byte from the one that the owner trusts",
+		{Name: faultMeasurement, What: "the device runs an Agent that differs by a few bytes from the one that the owner trusts",
 			Exit: fault.ExitAttestation, Codes: []string{fault.AppraisalRefused, fault.OperatorAppraisal}},
 		{Name: faultTASwap, What: "the operator installs an older TA in the place of the one that was ordered",
 			Exit: fault.ExitAttestation, Codes: []string{fault.AppraisalRefused}, older: true},
@@ -69,19 +71,60 @@ func findFault(name string) (*Fault, error) {
 	return &all[i], nil
 }
 
-// plant returns the Agent image and the M/OC's arguments with which the fault exists.
-func (f *Fault) plant(dir, agent string) (image string, mocArgs []string, err error) {
+// plant returns the Agent images and the M/OC's arguments with which the fault exists. What the owner's policy knows are the
+// images as they were.
+func (f *Fault) plant(dir string, images []string) (planted, mocArgs []string, err error) {
 	if f.Name != faultMeasurement {
-		return agent, []string{"--dishonest", f.Name}, nil
+		return images, []string{"--dishonest", f.Name}, nil
 	}
-	image = filepath.Join(dir, "sealift-agent-altered")
-	if err := appendByte(agent, image); err != nil {
-		return "", nil, fmt.Errorf("altering the Agent image: %w", err)
+	for i, path := range images {
+		altered := filepath.Join(dir, fmt.Sprintf("altered-%d-%s", i, filepath.Base(path)))
+		if err := alter(path, altered); err != nil {
+			return nil, nil, fmt.Errorf("altering the Agent image %s: %w", filepath.Base(path), err)
+		}
+		planted = append(planted, altered)
 	}
-	return image, nil, nil
+	return planted, nil, nil
 }
 
-// appendByte copies a program and adds one byte to it. It runs as before, and measures differently.
+// alter copies an Agent image and adds zero bytes behind the Agent, or behind the archive that it lies in. It runs as before, and
+// measures differently.
+func alter(from, to string) error {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	st, err := src.Stat()
+	if err != nil {
+		return err
+	}
+	img, err := image.Read(src, st.Size())
+	if err != nil {
+		return err
+	}
+	target := image.PartAgent
+	if img.Instance == image.VM {
+		target = image.PartInitramfs
+	}
+	const more = 4 // a kernel reads its archive in words
+	parts := map[string]io.Reader{}
+	for i := range img.Parts {
+		p := &img.Parts[i]
+		parts[p.Name] = img.Open(src, p.Name)
+		if p.Name == target {
+			parts[p.Name] = io.MultiReader(parts[p.Name], bytes.NewReader(make([]byte, more)))
+			p.Size += more
+		}
+	}
+	dst, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o700)
+	if err != nil {
+		return err
+	}
+	return errors.Join(image.Write(dst, img, parts), dst.Close())
+}
+
+// appendByte copies a program and adds one byte to it. It runs as before, and is another one.
 func appendByte(from, to string) error {
 	src, err := os.Open(from)
 	if err != nil {
