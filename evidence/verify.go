@@ -138,8 +138,13 @@ func verifyHardware(b *Bundle, in Input, f *findings) *signed {
 	base, _, err := mime.ParseMediaType(b.HardwareType)
 	verifiers := append([]HardwareVerifier{psaVerifier{}}, in.Verifiers...)
 	e := HardwareEvidence{Data: b.Hardware, MediaType: b.HardwareType, Collateral: b.Collateral}
+	known := false
 	for _, v := range verifiers {
-		if err != nil || !slices.Contains(v.MediaTypes(), base) || !v.Reads(e) {
+		if err != nil || !slices.Contains(v.MediaTypes(), base) {
+			continue
+		}
+		known = true
+		if !v.Reads(e) {
 			continue
 		}
 		s, mismatches := v.VerifyHardware(e,
@@ -151,6 +156,12 @@ func verifyHardware(b *Bundle, in Input, f *findings) *signed {
 			return nil
 		}
 		return &signed{Signed: s, hardware: v.Hardware()}
+	}
+	if known {
+		f.add(Mismatch{Code: CodeMalformed, Claim: "the hardware's Evidence", Expected: "Evidence of a hardware that has the type " + base,
+			Got: "bytes that none of the verifiers for this type reads", Source: "the format",
+			Hint: "the bytes were damaged on the way, or they are of hardware that this program does not know"})
+		return nil
 	}
 	f.add(Mismatch{Code: CodeType, Claim: "media type of the hardware's Evidence", Expected: mediaTypes(verifiers),
 		Got: b.HardwareType, Source: "the verifiers of this program"})

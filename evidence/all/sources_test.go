@@ -96,7 +96,7 @@ func TestKernelWrapper(t *testing.T) {
 	if v, err := evidence.VerifyHardware(wrap(tsm.ProviderCCA), nil, w.input()); err != nil || v.Hardware != evidence.CCA {
 		t.Errorf("in the wrapper: %v", err)
 	}
-	for provider, want := range map[string]string{tsm.ProviderSNP: evidence.CodeMalformed, tsm.ProviderTDX: evidence.CodeMalformed, "fake": evidence.CodeType} {
+	for provider, want := range map[string]string{tsm.ProviderSNP: evidence.CodeMalformed, tsm.ProviderTDX: evidence.CodeMalformed, "fake": evidence.CodeMalformed} {
 		if _, err := evidence.VerifyHardware(wrap(provider), nil, w.input()); !slices.Equal(codes(err), []string{want}) {
 			t.Errorf("as if from %s: %v", provider, err)
 		}
