@@ -86,6 +86,27 @@ func (a *appraiser) tas(expect []Expect) {
 		a.ok(f)
 		a.set(Executables, valueBootApproved, "the Agent is the expected one; it loaded TAs that this appraisal does not judge")
 	}
+	a.loads(expected)
+}
+
+// loads tells of programs that were loaded since the start and are not any more; the hardware's register vouches for the list. Earlier
+// versions of an expected TA are history. What else ran beside is refused where the policy wants no other TA.
+func (a *appraiser) loads(expected map[string]bool) {
+	for _, l := range a.v.Claims.Loads {
+		name := l.Component.String()
+		if now, found := a.v.TA(name); found && now.Digest.Equal(l.Digest) {
+			continue // judged as it is
+		}
+		f := Finding{Code: CodeTAUnexpected, Claim: "TA " + name + ", loaded earlier", Expected: "not judged", Got: l.Digest.String(),
+			Source: "the set of expected TAs"}
+		if !a.p.OnlyTAs || expected[name] {
+			a.ok(f)
+			continue
+		}
+		f.Expected, f.Source = "no other TA", a.policy("only_tas")
+		f.Hint = "it ran in this TEE before yours did, or beside it: start a new instance, or expect it"
+		a.fail(f, "TA "+name+" was loaded and not expected", valueContraindicated, Executables)
+	}
 }
 
 func (a *appraiser) ta(want TAExpectation) {

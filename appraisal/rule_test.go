@@ -18,6 +18,7 @@ import (
 	"sealift/cose"
 	"sealift/evidence"
 	"sealift/evidence/emuroot"
+	"sealift/suit"
 )
 
 // chosen is hardware whose verified fields a test chooses: what is tested is the appraisal of them. Only the time is
@@ -269,6 +270,43 @@ func TestCollateralGrace(t *testing.T) {
 	}
 	if r := appraiseFields(t, evidence.TDX, ended, func(p *appraisal.Policy) { p.CollateralGrace = 3500 }); r.OK() {
 		t.Error("after the grace")
+	}
+}
+
+// TestLoads guards that a program which was loaded earlier is told, and refused where a policy wants no other TA.
+func TestLoads(t *testing.T) {
+	w := newWorld(t)
+	w.claims.Loads = []evidence.Load{{Component: suit.NewComponentID("tee", "other", "ta"), Digest: suit.SHA256([]byte("x")), Sequence: 1},
+		{Component: taID, Digest: suit.SHA256([]byte("old")), Sequence: 2}, {Component: taID, Digest: suit.SHA256([]byte("ta")), Sequence: 3}}
+	p := w.policy(t)
+	c := &chosen{hardware: evidence.TrustZone, root: w.pki.Anchor()}
+	bundle, err := evidence.Collect(w.claims, "emu:trustzone", w.agentKey, w.config, func(b [64]byte) (evidence.HardwareEvidence, error) {
+		config := sha256.Sum256(w.config)
+		c.data = evidence.Signed{ReportData: b[:], InstanceID: w.claims.UEID, Config: config[:], ConfigField: "CONFIG", Fields: fields(evidence.TrustZone),
+			Register: "R", RegisterHash: sha256.New, Measurements: []evidence.Measurement{{Name: "AGENT", Value: agentHash[:]},
+				{Name: "R", Value: evidence.ReplayLoads(sha256.New, w.claims.Loads)}}}
+		return evidence.HardwareEvidence{Data: []byte{1}, MediaType: mediaTypeChosen}, nil
+	})
+	must(t, err)
+	in := w.input()
+	in.Verifiers = []evidence.HardwareVerifier{c}
+	r, _ := appraisal.AppraiseBundle(bundle, in, p, w.expect())
+	earlier := 0
+	for _, f := range r.Findings {
+		if strings.Contains(f.Claim, "loaded earlier") {
+			earlier++
+		}
+	}
+	if !r.OK() || earlier != 2 {
+		t.Errorf("%s, %d earlier ones: %+v", r.Status, earlier, r.Failed())
+	}
+	p.OnlyTAs = true
+	if r, _ = appraisal.AppraiseBundle(bundle, in, p, w.expect()); !slices.Equal(failed(r), []string{appraisal.CodeTAUnexpected}) {
+		t.Errorf("%+v", r.Failed())
+	}
+	recorded, _ := appraisal.AppraiseRecorded(&appraisal.Recorded{Bundle: bundle}, in, w.policy(t))
+	if recorded.FirstCause != nil {
+		t.Errorf("kept: %+v", recorded.Failed())
 	}
 }
 
