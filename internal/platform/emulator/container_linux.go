@@ -133,7 +133,7 @@ type podLife struct {
 func (l *podLife) wait() error {
 	err := l.processLife.wait()
 	if kills, countErr := l.group.At("agent").OOMKills(); countErr == nil && kills > 0 {
-		err = errors.Join(errMemory, err)
+		err = fmt.Errorf("%w: %v", errMemory, err) // the signal is only how that looks
 	}
 	return errors.Join(err, l.group.Remove())
 }

@@ -130,6 +130,18 @@ func obey(tee hw.TEE, o Order, r *Report) (err error) {
 	case "write":
 		name, data, _ := strings.Cut(o.Arg, "=")
 		err = os.WriteFile(name, []byte(data), 0o600)
+	case "fill": // so many MiB
+		f, err := os.Create(o.Arg)
+		if err != nil {
+			return err
+		}
+		mib := make([]byte, 1<<20)
+		for range o.Number {
+			if _, err = f.Write(mib); err != nil {
+				break
+			}
+		}
+		return errors.Join(err, f.Close())
 	case "store-write":
 		name, data, _ := strings.Cut(o.Arg, "=")
 		f, err := store.Create(name)
