@@ -46,6 +46,10 @@ func TestInvalid(t *testing.T) {
 		"args":        {Args: make([]string, launch.MaxArgs+1)},
 		"port name":   {Ports: []launch.Port{{Name: "a b"}}},
 		"port twice":  {Ports: []launch.Port{{Name: "a"}, {Name: "a"}}},
+		"kind":        {Kind: "java"},
+		"entrypoint":  {Entrypoint: []string{"/a"}},
+		"cpu":         {Kind: launch.KindProgram, CPUMillis: 1},
+		"dir":         {Kind: launch.KindOCI, Dir: "relative"},
 		"ports":       {Ports: make([]launch.Port, launch.MaxPorts+1)},
 	} {
 		if _, err := launch.Parse(s.Marshal()); !errors.Is(err, launch.ErrInvalid) {
@@ -71,6 +75,7 @@ func TestExpand(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add(launch.Spec{}.Marshal())
+	f.Add(launch.Spec{Kind: launch.KindOCI, Entrypoint: []string{"/a"}, Dir: "/b", CPUMillis: 500}.Marshal())
 	f.Add(launch.Spec{Args: []string{"a"}, Ports: []launch.Port{{Name: "p", Port: 1}}}.Marshal())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := launch.Parse(data)

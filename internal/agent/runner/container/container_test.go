@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -425,31 +424,6 @@ func TestRuntimeHangs(t *testing.T) {
 	}
 	if _, err := ask(t, ta, ""); !errors.Is(err, runner.ErrRuntime) {
 		t.Errorf("%v", err)
-	}
-}
-
-// TestRuntimePart guards the part's reader.
-func TestRuntimePart(t *testing.T) {
-	good, err := ociruntime.Collect("/nowhere/runc")
-	if !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%x %v", good, err)
-	}
-	if _, err := ociruntime.Collect("/bin/sh"); !errors.Is(err, ociruntime.ErrMalformed) {
-		t.Error(err)
-	}
-	for name, entries := range map[string][]*tar.Header{
-		"nothing":    nil,
-		"name":       {ocitest.File("../runc", "x")},
-		"traversal":  {ocitest.File("runc", "x"), ocitest.File("lib/../../etc/passwd", "x")},
-		"elsewhere":  {ocitest.File("runc", "x"), ocitest.File("etc/ld.so.preload", "x")},
-		"link":       {ocitest.File("runc", "x"), {Typeflag: tar.TypeSymlink, Name: "lib", Linkname: "/lib"}},
-		"twice":      {ocitest.File("runc", "x"), ocitest.File("lib/a", "x"), ocitest.File("lib/a", "x")},
-		"not a tar ": {{Typeflag: tar.TypeDir, Name: "runc"}},
-	} {
-		dir := t.TempDir()
-		if _, _, _, err := ociruntime.Unpack(bytes.NewReader(ocitest.Layer(t, entries...)), dir); !errors.Is(err, ociruntime.ErrMalformed) {
-			t.Errorf("%s: %v", name, err)
-		}
 	}
 }
 
