@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -34,7 +35,8 @@ func pinned(t testing.TB, v *evidence.Verified) *appraisal.Policy {
 	pin := func(name string, value any) {
 		p.Rules = append(p.Rules, appraisal.Rule{Name: name, Field: name, Op: appraisal.OpEquals, Value: appraisal.TextValue(textOf(value))})
 	}
-	for name, value := range v.Fields {
+	for _, name := range slices.Sorted(maps.Keys(v.Fields)) {
+		value := v.Fields[name]
 		r := reflect.ValueOf(value)
 		if _, list := value.([]string); list {
 			continue // Intel's advisories, none here
