@@ -37,7 +37,8 @@ func TestAppraised(t *testing.T) {
 		"a header in memory's name": {func(r *Report) {
 			r.Outputs = []Output{invoke(t, d, TAMemory, r, digests[TAHeader])}
 		}, []string{"TA-MEMORY"}},
-		"only the header": {func(r *Report) { r.Outputs = r.Outputs[:1] }, []string{"TA-MEMORY"}},
+		"only the header": {func(r *Report) { r.Outputs = r.Outputs[:1] },
+			[]string{"TA-MEMORY", "TA-MEMORY (not verified)", "TA-HEADER (not verified)"}},
 	} {
 		result, _ := appraisal.AppraiseBundle(a.bundle(t, d, "emu:trustzone", c.change), a.input(anchor), policy)
 		var failed []string
