@@ -63,16 +63,16 @@ func TestVM(t *testing.T) {
 	u := newUser(t)
 	vmImage(t, u, filepath.Join(bin, "images"))
 	t.Cleanup(func() { os.RemoveAll(filepath.Join(bin, "images")) })
-	devUp(t, u, "--hardware", "sev-snp")
-	vmPackage(t, u, "ua,ta,pd", "sev-snp")
+	devUp(t, u, "--hardware", "tdx")
+	vmPackage(t, u, "ua,ta,pd", "tdx")
 	r := u.must("", "deploy", "--wait", "stats.sealift")
-	for _, want := range []string{"EMULATED", "starts it as a confidential vm", "device-sev-snp (sev-snp/vm)"} {
+	for _, want := range []string{"EMULATED", "starts it as a confidential vm", "device-tdx (tdx/vm)"} {
 		if !strings.Contains(r.stdout+r.stderr, want) {
 			t.Errorf("deploy does not say %q:\n%s\n%s", want, r.stdout, r.stderr)
 		}
 	}
 	answers(t, u, "stats")
-	if r := u.must("", "verify", "stats", "--json"); !strings.Contains(r.stdout, "MEASUREMENT") {
+	if r := u.must("", "verify", "stats", "--json"); !strings.Contains(r.stdout, "MRTD") {
 		t.Errorf("the appraisal does not name the measurement:\n%s", r.stdout)
 	}
 	running := qemus(t)
@@ -85,6 +85,7 @@ func TestVM(t *testing.T) {
 		return len(now) == 1 && now[0] != running[0]
 	})
 	answers(t, u, "stats")
+	u.must("", "verify", "stats") // the register of loaded programs began anew, and so did the Agent's record of them
 	u.must("", "remove", "stats")
 	if left := qemus(t); len(left) != 0 {
 		t.Errorf("still running: %v", left)
