@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"sealift/cose"
 	"sealift/suit"
 	"sealift/suit/processor"
 )
@@ -21,6 +22,25 @@ func (t *transaction) stage(ctx context.Context, m *suit.Verified, envelope []by
 	}
 	return out, err
 }
+
+var _ processor.Streamer = (*transaction)(nil)
+
+// CreateFrom implements processor.Streamer: a TA or PD goes decrypted into sealed storage while its ciphertext arrives, in one pass.
+// Nothing reads it before the ciphertext was matched. What is for the REE is staged first: it leaves the TEE at once.
+func (t *transaction) CreateFrom(ctx context.Context, id, source suit.ComponentID, sum suit.Digest) (processor.Writer, error) {
+	if class(source) != classStaged || class(id) == classREE || sum.Alg != suit.AlgSHA256 {
+		return nil, processor.ErrNotSupported
+	}
+	t.source = sum.Bytes // as if it had been opened: see flow
+	defer func() { t.source = nil }()
+	return t.Create(ctx, id)
+}
+
+// Algorithm implements processor.Digester.
+func (w *stageWriter) Algorithm() cose.Algorithm { return suit.AlgSHA256 }
+
+// Sum implements processor.Digester.
+func (w *stageWriter) Sum() []byte { return w.hash.Sum(nil) }
 
 // fetchedReader counts what comes from outside.
 type fetchedReader struct {

@@ -67,11 +67,11 @@ func (c *BrokerClient) REEInstall(ctx context.Context, id suit.ComponentID) (REE
 	if err != nil {
 		return nil, err
 	}
-	return &installer{bodyWriter{st}, st}, nil
+	return &installer{newBodyWriter(st), st}, nil
 }
 
 type installer struct {
-	bodyWriter
+	*bodyWriter
 	s *stream
 }
 
@@ -149,8 +149,8 @@ func (h brokerHandler) fetch(ctx context.Context, req request, s *stream) {
 	if writeValue(s, reply{}) != nil {
 		return
 	}
-	w := bodyWriter{s}
-	if _, err := io.CopyBuffer(onlyWriter{w}, body, make([]byte, chunkSize)); err == nil {
+	w := newBodyWriter(s)
+	if _, err := w.ReadFrom(body); err == nil {
 		_ = w.end()
 	}
 }
@@ -168,7 +168,7 @@ func (h brokerHandler) install(ctx context.Context, req request, s *stream) {
 		_ = w.Abort()
 		return
 	}
-	if _, err := io.Copy(onlyWriter{w}, &bodyReader{r: s}); err != nil {
+	if _, err := io.CopyBuffer(onlyWriter{w}, &bodyReader{r: s}, make([]byte, chunkSize)); err != nil {
 		// The Agent learns of a full disk when it commits; until then it may still be writing.
 		abort := w.Abort()
 		if !errors.Is(err, io.ErrUnexpectedEOF) {

@@ -144,14 +144,20 @@ func unexpected(err error) error {
 	return err
 }
 
-// bodyWriter writes a body; end marks it as whole.
-type bodyWriter struct{ w io.Writer }
+// bodyWriter writes a body; end marks it as whole. It keeps its buffer, since a body may have gigabytes.
+type bodyWriter struct {
+	w   io.Writer
+	buf []byte // a frame
+}
 
-func (b bodyWriter) Write(p []byte) (int, error) {
+func newBodyWriter(w io.Writer) *bodyWriter { return &bodyWriter{w: w, buf: make([]byte, 4+chunkSize)} }
+
+// Write implements io.Writer.
+func (b *bodyWriter) Write(p []byte) (int, error) {
 	total := 0
 	for len(p) > 0 {
-		n := min(len(p), chunkSize)
-		if err := writeFrame(b.w, p[:n]); err != nil {
+		n := copy(b.buf[4:], p)
+		if err := b.frame(n); err != nil {
 			return total, err
 		}
 		total += n
@@ -160,27 +166,57 @@ func (b bodyWriter) Write(p []byte) (int, error) {
 	return total, nil
 }
 
-func (b bodyWriter) end() error { return writeFrame(b.w, nil) }
+// ReadFrom implements io.ReaderFrom: what r delivers goes out without another copy.
+func (b *bodyWriter) ReadFrom(r io.Reader) (total int64, err error) {
+	for {
+		n, err := r.Read(b.buf[4:])
+		if n > 0 {
+			if werr := b.frame(n); werr != nil {
+				return total, werr
+			}
+			total += int64(n)
+		}
+		if err == io.EOF {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+// frame sends the first n bytes behind the head of the buffer.
+func (b *bodyWriter) frame(n int) error {
+	binary.BigEndian.PutUint32(b.buf, uint32(n))
+	_, err := b.w.Write(b.buf[:4+n])
+	return err
+}
+
+func (b *bodyWriter) end() error { return b.frame(0) }
 
 // bodyReader reads a body up to its end mark. A stream that ends before is io.ErrUnexpectedEOF.
 type bodyReader struct {
 	r    io.Reader
-	rest []byte
+	left int // of the present frame
 	done bool
 }
 
 func (b *bodyReader) Read(p []byte) (int, error) {
-	for len(b.rest) == 0 {
+	for b.left == 0 {
 		if b.done {
 			return 0, io.EOF
 		}
-		chunk, err := readFrame(b.r, chunkSize)
-		if err != nil {
+		var head [4]byte
+		if _, err := io.ReadFull(b.r, head[:]); err != nil {
 			return 0, unexpected(err)
 		}
-		b.rest, b.done = chunk, len(chunk) == 0
+		n := binary.BigEndian.Uint32(head[:])
+		if n > chunkSize {
+			return 0, fmt.Errorf("%w: a frame of %d bytes, more than %d", ErrTooLarge, n, chunkSize)
+		}
+		b.left, b.done = int(n), n == 0
 	}
-	n := copy(p, b.rest)
-	b.rest = b.rest[n:]
-	return n, nil
+	n, err := b.r.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, unexpected(err)
 }

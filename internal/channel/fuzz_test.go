@@ -27,7 +27,7 @@ func FuzzFrames(f *testing.F) {
 		got, err := io.ReadAll(&bodyReader{r: bytes.NewReader(data)})
 		if err == nil {
 			var out bytes.Buffer
-			w := bodyWriter{&out}
+			w := newBodyWriter(&out)
 			if _, err := w.Write(got); err != nil {
 				t.Fatal(err)
 			}

@@ -95,7 +95,7 @@ func (s *scope) matchSize(c *component) error {
 	if !ok {
 		return nil
 	}
-	got, err := s.frame.machine.platform.Size(s.frame.machine.ctx, c.id)
+	got, err := s.frame.machine.size(c)
 	if errors.Is(err, fs.ErrNotExist) {
 		return failed("the component does not exist")
 	}
@@ -107,6 +107,14 @@ func (s *scope) matchSize(c *component) error {
 		return failed("expected %d bytes, got %d", want, got)
 	}
 	return nil
+}
+
+// size returns the length of a component, also of one that was streamed on and not kept.
+func (m *machine) size(c *component) (int64, error) {
+	if p := m.pending; p != nil && p.staged == c.state {
+		return p.size, nil
+	}
+	return m.platform.Size(m.ctx, c.id)
 }
 
 // digest returns the digest of a component's content: the one computed while this run wrote it, else the platform's.

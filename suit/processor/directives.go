@@ -42,11 +42,16 @@ func fetch(s *scope, _ *suit.Command, c *component) error {
 		return err
 	}
 	defer src.Close()
-	sum := ni(uri)
-	return m.store(c, transfer{
-		limit: limit, want: params, sum: sum,
+	t := transfer{
+		limit: limit, want: params, sum: ni(uri),
 		fill: func(w io.Writer) error { return copyStream(w, src) },
-	})
+	}
+	if a := s.lookAhead(c); a != nil {
+		if done, err := m.through(s, c, a, src, t); done {
+			return err
+		}
+	}
+	return m.store(c, t)
 }
 
 // payloadLimit bounds a fetch by image-size, or by policy where that is not set. image-size of an encrypted component may
@@ -135,6 +140,9 @@ func write(s *scope, _ *suit.Command, c *component) error {
 func copyComponent(s *scope, _ *suit.Command, c *component) error {
 	from, err := s.source(c)
 	if err != nil {
+		return err
+	}
+	if done, err := s.streamed(c, from); done || err != nil {
 		return err
 	}
 	m := s.frame.machine

@@ -24,6 +24,7 @@ type machine struct {
 	firstState  state // and for one component
 	firstListed [1]component
 	sink        boundedWriter // of the transfer that runs
+	pending     *pending      // what was streamed and does not count yet
 
 	commands  int   // executed so far
 	written   int64 // bytes so far
@@ -149,9 +150,10 @@ type scope struct {
 	frame   *frame
 	section suit.Member
 	nesting nesting
-	current []int // component indices
-	soft    bool  // parameter soft-failure
-	strict  bool  // parameter strict-order
+	current []int         // component indices
+	soft    bool          // parameter soft-failure
+	strict  bool          // parameter strict-order
+	rest    suit.Sequence // the commands after the one that runs
 	// sources and targets so far, while strict is false
 	sources, targets map[int]bool
 }
@@ -227,6 +229,8 @@ func (s *scope) nested(kind nesting, index int) *scope {
 
 func (s *scope) run(seq suit.Sequence) error {
 	for i := range seq {
+		s.frame.machine.follow(&seq[i])
+		s.rest = seq[i+1:]
 		if err := s.command(&seq[i], i); err != nil {
 			return err
 		}

@@ -37,6 +37,7 @@ type memPlatform struct {
 	written  int64
 	fetched  []string
 	aborted  int
+	finished int    // writers that were closed
 	failOn   string // component whose writer fails at Close
 }
 
@@ -127,6 +128,7 @@ func (w *memWriter) Close() error {
 	if w.platform.failOn == w.name {
 		return errors.New("no space left on device")
 	}
+	w.platform.finished++
 	w.platform.components[w.name] = w.Bytes()
 	return nil
 }

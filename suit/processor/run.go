@@ -60,6 +60,7 @@ func setDefault[T int | int64](v *T, def T) {
 func (p *Processor) run(ctx context.Context, envelope []byte, proc procedure) (*Outcome, error) {
 	m := newMachine(ctx, p)
 	err := m.procedure(envelope, proc)
+	m.dropPending()
 	m.finish(err)
 	if err != nil {
 		return m.out, err

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 )
 
 const (
@@ -43,23 +44,30 @@ func chunkNonce(nonce *[12]byte, number uint64, last bool) []byte {
 	return nonce[:]
 }
 
-// Writer writes a new blob. Exactly one of Close and Abort ends it; Abort after Close removes the blob again.
+// Writer writes a new blob. Exactly one of Close and Abort ends it; Abort after Close removes the blob again. It is for one
+// goroutine at a time.
 type Writer struct {
 	v      *Vault
-	f      File
-	aead   cipher.AEAD
 	ref    Ref
-	buf    []byte // up to chunkSize bytes not yet sealed
-	out    []byte
-	number uint64
-	err    error
+	buf    []byte // up to batchSize bytes not yet sealed
+	pipe   *pipe  // nil while the blob is small
+	failed atomic.Bool
+	err    error // of the goroutine, once it is known
 	closed bool
+
+	// The rest belongs to the goroutine of pipe, while there is one.
+	f       File
+	aead    cipher.AEAD
+	out     []byte
+	number  uint64
+	written int64 // bytes of the file
+	flushed int64 // of them the disk was asked to write
 }
 
 // Create begins a blob. It is part of the state only when a committed state holds its Ref.
 func (v *Vault) Create() (*Writer, error) {
 	var id [16]byte
-	w := &Writer{v: v, buf: make([]byte, 0, chunkSize), out: make([]byte, 0, chunkSize+tagSize)}
+	w := &Writer{v: v}
 	if _, err := io.ReadFull(v.rand, id[:]); err != nil {
 		return nil, fmt.Errorf("vault: %w", err)
 	}
@@ -79,32 +87,78 @@ func (v *Vault) Create() (*Writer, error) {
 
 func blobPath(id string) string { return blobDir + "/" + id }
 
-// Write adds content.
+// errFailed stands for an error that Close returns.
+var errFailed = errors.New("vault: the blob could not be written")
+
+// Write adds content. It may return before the content is sealed; an error of that comes with a later Write, or with Close.
 func (w *Writer) Write(p []byte) (int, error) {
 	total := 0
-	for len(p) > 0 && w.err == nil {
-		if len(w.buf) == chunkSize {
-			w.flush(false)
-			continue
+	for len(p) > 0 {
+		if w.failed.Load() {
+			return total, w.fail()
 		}
-		n := min(chunkSize-len(w.buf), len(p))
+		if w.buf == nil {
+			w.buf = make([]byte, 0, min(batchSize, max(chunkSize, len(p))))
+		}
+		if len(w.buf) == batchSize { // more follows, so this is not the last chunk
+			w.pass()
+		}
+		if len(w.buf) == cap(w.buf) {
+			w.buf = append(make([]byte, 0, batchSize), w.buf...)
+		}
+		n := min(cap(w.buf)-len(w.buf), batchSize-len(w.buf), len(p))
 		w.buf = append(w.buf, p[:n]...)
 		p = p[n:]
 		total += n
+		w.ref.Size += int64(n)
 	}
-	w.ref.Size += int64(total)
-	return total, w.err
+	return total, nil
 }
 
-// flush seals the buffered chunk. Only the last chunk may be empty or short.
-func (w *Writer) flush(last bool) {
-	var nonce [12]byte
-	w.out = w.aead.Seal(w.out[:0], chunkNonce(&nonce, w.number, last), w.buf, nil)
-	if _, err := w.f.Write(w.out); err != nil {
-		w.err = fmt.Errorf("vault: write blob: %w", err)
+// pass hands a full batch on.
+func (w *Writer) pass() {
+	if w.pipe == nil {
+		w.start()
 	}
-	w.buf = w.buf[:0]
-	w.number++
+	w.pipe.full <- w.buf
+	w.buf = <-w.pipe.empty
+}
+
+// fail waits for the goroutine and returns why it has failed. The Writer stays failed.
+func (w *Writer) fail() error {
+	if err := w.wait(); err != nil {
+		w.err = err
+	}
+	if w.err == nil {
+		w.err = errFailed
+	}
+	return w.err
+}
+
+// seal writes a batch in chunks. Only the last chunk of the last batch may be empty or short.
+func (w *Writer) seal(batch []byte, last bool) error {
+	if w.out == nil {
+		w.out = make([]byte, 0, (len(batch)/chunkSize+1)*(chunkSize+tagSize))
+	}
+	w.out = w.out[:0]
+	var nonce [12]byte
+	for first := true; first || len(batch) > 0; first = false {
+		n := min(len(batch), chunkSize)
+		w.out = w.aead.Seal(w.out, chunkNonce(&nonce, w.number, last && n == len(batch)), batch[:n], nil)
+		batch = batch[n:]
+		w.number++
+	}
+	n, err := w.f.Write(w.out)
+	if err != nil {
+		return fmt.Errorf("vault: write blob: %w", err)
+	}
+	if w.written += int64(n); w.written-w.flushed >= flushSize {
+		if f, ok := w.f.(flusher); ok {
+			f.StartSync(w.flushed, w.written-w.flushed)
+		}
+		w.flushed = w.written
+	}
+	return nil
 }
 
 // Close makes the blob durable and returns its Ref.
@@ -113,19 +167,24 @@ func (w *Writer) Close() (Ref, error) {
 		return Ref{}, errors.New("vault: the blob is closed")
 	}
 	w.closed = true
-	if w.err == nil {
-		w.flush(true)
+	err := w.err
+	if waited := w.wait(); err == nil {
+		err = waited
 	}
-	if w.err == nil {
-		w.err = w.f.Sync()
+	if err == nil {
+		err = w.seal(w.buf, true)
 	}
-	w.err = errors.Join(w.err, w.f.Close())
-	if w.err == nil {
-		w.err = w.v.fs.SyncDir(blobDir)
+	if err == nil {
+		err = w.f.Sync()
 	}
-	if w.err != nil {
+	err = errors.Join(err, w.f.Close())
+	if err == nil {
+		err = w.v.fs.SyncDir(blobDir)
+	}
+	w.buf, w.out = nil, nil
+	if err != nil {
 		_ = w.v.Remove(w.ref)
-		return Ref{}, w.err
+		return Ref{}, err
 	}
 	return w.ref, nil
 }
@@ -134,6 +193,7 @@ func (w *Writer) Close() (Ref, error) {
 func (w *Writer) Abort() error {
 	if !w.closed {
 		w.closed = true
+		_ = w.wait()
 		_ = w.f.Close()
 	}
 	return w.v.Remove(w.ref)

@@ -41,8 +41,15 @@ func Dir(path string) (FS, error) {
 type dirFS struct{ root *os.Root }
 
 func (d dirFS) Create(name string) (File, error) {
-	return d.root.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	f, err := d.root.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return diskFile{f}, nil
 }
+
+// diskFile is a file of the folder.
+type diskFile struct{ *os.File }
 
 func (d dirFS) Open(name string) (io.ReadCloser, error) { return d.root.Open(name) }
 
