@@ -168,3 +168,45 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestImage guards the fields of a TA that is a container image, and where they belong.
+func TestImage(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "records.csv"), "a,b\n")
+	read := func(ta, instances string) (*File, error) {
+		path := filepath.Join(dir, "p.yaml")
+		write(t, path, "name: stats\nmode: ta,pd\nhardware: [trustzone]\ninstances: "+instances+"\npd: [records.csv]\nta: "+ta+"\n")
+		f, err := Read(path)
+		if err != nil {
+			return nil, err
+		}
+		return f, f.Check()
+	}
+	f, err := read("{image: app, entrypoint: [/a, b], env: [A=b], dir: /x, cpus: 0.5, memory: 1GiB}", "[container]")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.TA.Image != filepath.Join(dir, "app") || len(f.TA.Entrypoint) != 2 || f.TA.Env[0] != "A=b" || f.TA.Dir != "/x" || f.TA.CPUs != 500 || !f.Contained() {
+		t.Errorf("%+v", f.TA)
+	}
+	reference := "registry.example/app@sha256:" + strings.Repeat("0", 64)
+	if f, err = read("{image: "+reference+"}", "container"); err != nil || f.TA.Image != reference {
+		t.Errorf("%+v %v", f, err)
+	}
+	for ta, instances := range map[string]string{
+		"{image: app}":                           "[process, container]",
+		"{image: app, entrypoint: [/a]}":         "[process]",
+		"{image: app, binary: records.csv}":      "[container]",
+		"{image: app, cpus: many}":               "[container]",
+		"{image: app, cpus: 0}":                  "[container]",
+		"{serve: stdio}":                         "[container]",
+		"{image: app, env: {A: b}}":              "[container]",
+		"{binary: records.csv, env: [A=b]}":      "[process]",
+		"{image: app, args: [\"${LISTENING}\"]}": "[vm]",
+	} {
+		var problems Problems
+		if _, err := read(ta, instances); !errors.As(err, &problems) {
+			t.Errorf("%s in %s: %v", ta, instances, err)
+		}
+	}
+}
