@@ -169,10 +169,10 @@ func mounts(volumes []string, j runner.Job) []mount {
 	list := []mount{
 		{"/proc", "proc", "proc", []string{"nosuid", "noexec", "nodev"}},
 		{"/dev", "bind", "/dev", []string{"rbind", "ro", "nosuid", "noexec", "nodev"}},
-		{"/tmp", "tmpfs", "tmpfs", []string{"nosuid", "nodev", "mode=1777", fmt.Sprint("size=", j.MemoryBytes)}},
+		{"/tmp", "tmpfs", "tmpfs", []string{"nosuid", "noexec", "nodev", "mode=1777", fmt.Sprint("size=", j.MemoryBytes)}},
 	}
 	for _, v := range volumes {
-		list = append(list, mount{v, "tmpfs", "tmpfs", []string{"nosuid", "nodev", "mode=755", fmt.Sprint("size=", j.MemoryBytes)}})
+		list = append(list, mount{v, "tmpfs", "tmpfs", []string{"nosuid", "noexec", "nodev", "mode=755", fmt.Sprint("size=", j.MemoryBytes)}})
 	}
 	return append(list,
 		mount{insidePD, "bind", insidePD, []string{"bind", "ro", "nosuid", "noexec", "nodev"}},

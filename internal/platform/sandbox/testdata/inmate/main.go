@@ -35,6 +35,10 @@ func main() {
 			os.Exit(2)
 		}
 		verb, args = words[0], words[1:]
+		if verb == "lines" { // many attempts, one a line
+			lines(strings.NewReader(strings.TrimPrefix(string(text), verb)), os.Stdout)
+			return
+		}
 	}
 	try, ok := tries[verb]
 	if !ok {

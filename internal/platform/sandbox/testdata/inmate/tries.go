@@ -61,6 +61,12 @@ var tries = map[string]func([]string) error{
 	"settime":    func([]string) error { return unix.Settimeofday(&unix.Timeval{Sec: time.Now().Unix()}) },
 	"handle":     openByHandle,
 	"setuid":     func([]string) error { return syscall.Setuid(0) },
+	"become":     func(a []string) error { return syscall.Setuid(pid(a)) },
+	"mkchar":     mkChar,
+	"device":     device,
+	"module":     module,
+	"udp":        udp,
+	"othermem":   otherMem,
 	"selfwrite":  selfWrite,
 	"forkbomb":   forkBomb,
 	"memory":     memory,
@@ -329,6 +335,81 @@ func who([]string) error {
 		}
 	}
 	return nil
+}
+
+// mkChar makes a node of a character device and reads from it.
+func mkChar(a []string) error {
+	if err := unix.Mknod(a[0], unix.S_IFCHR|0o600, int(unix.Mkdev(uint32(pid(a[1:])), uint32(pid(a[2:]))))); err != nil {
+		return err
+	}
+	defer os.Remove(a[0])
+	f, err := os.Open(a[0])
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.Read(make([]byte, 1))
+	return err
+}
+
+func device(a []string) error {
+	f, err := os.OpenFile(a[0], os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// module asks for a kernel module that is none. A kernel that looks at it has let the caller in.
+func module([]string) error {
+	image := []byte("no module")
+	none := []byte{0} // no parameters
+	err := call(unix.SYS_INIT_MODULE, uintptr(unsafe.Pointer(&image[0])), uintptr(len(image)), uintptr(unsafe.Pointer(&none[0])))
+	if errors.Is(err, unix.ENOEXEC) || errors.Is(err, unix.EFAULT) {
+		return nil
+	}
+	return err
+}
+
+// udp asks a question of an address and waits for the answer, as somebody does who looks up a name.
+func udp(a []string) error {
+	c, err := net.DialTimeout("udp", a[0], 2*time.Second)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := c.Write([]byte("who is there?")); err != nil {
+		return err
+	}
+	_, err = c.Read(make([]byte, 100))
+	return err
+}
+
+// otherMem opens the memory of a process that somebody else has started with this word among its arguments.
+func otherMem(a []string) error {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		n, err := strconv.Atoi(e.Name())
+		if err != nil || n == os.Getpid() {
+			continue
+		}
+		line, err := os.ReadFile("/proc/" + e.Name() + "/cmdline")
+		if err != nil || !strings.Contains(string(line), a[0]) || strings.Contains(string(line), "othermem") {
+			continue
+		}
+		f, err := os.OpenFile("/proc/"+e.Name()+"/mem", os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		return f.Close()
+	}
+	return errors.New("no such process is to be seen")
 }
 
 func list(a []string) error {
