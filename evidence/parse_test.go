@@ -279,6 +279,8 @@ func FuzzParseClaims(f *testing.F) {
 	c := newWorld(f).claims
 	c.AgentKID = bytes.Repeat([]byte{1}, 32)
 	f.Add(c.Marshal())
+	c.Loads = []evidence.Load{loadOf("one"), loadOf("two")}
+	f.Add(c.Marshal())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if c, err := evidence.ParseClaims(data); err == nil && !bytes.Equal(c.Marshal(), data) {
 			t.Fatal("written again, it differs")
