@@ -238,7 +238,7 @@ func TestContainerBadImages(t *testing.T) {
 		u.must("", "pack", yaml)
 		timeout := "12s" // the M/OC goes on trying; by then the reason is known
 		if kind == "million" {
-			timeout = "40s"
+			timeout = "25s"
 		}
 		wg.Go(func() { // at one time: each is waited for
 			r := u.sealift("", "deploy", "--wait", "--timeout", timeout, kind+".sealift")
