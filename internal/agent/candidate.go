@@ -23,7 +23,7 @@ import (
 // candidate is such a version. It is part of the sealed state.
 type candidate struct {
 	Manifest manifest `cbor:"1,keyasint"`
-	// Components are all of the manifest's, each with a blob: what belongs in the REE waits in the sealed store as well.
+	// Components are all of the manifest's. What is new for the REE waits in the sealed store as well; what it has already has no blob.
 	Components []component `cbor:"2,keyasint"`
 }
 
@@ -137,7 +137,7 @@ func (t *transaction) promote(ctx context.Context, c candidate) error {
 	var ids []suit.ComponentID
 	for _, o := range c.Components {
 		ids = append(ids, o.ID)
-		if class(o.ID) == classREE {
+		if class(o.ID) == classREE && o.Blob != nil { // without one it is what the REE has already
 			if err := t.sendOut(ctx, o); err != nil {
 				return err
 			}

@@ -179,4 +179,11 @@ func TestUpdateOfUAAndTA(t *testing.T) {
 	if got := w.installed(); got != "manifest/app/bundle ree/app/ua tee/app/ta manifest/app/pd pd/app/rows" {
 		t.Fatal(got)
 	}
+	three := pair(3, "ua v2", "echo v3") // the same UA
+	w.succeeds(w.update(three), 1)
+	w.succeeds(w.update(w.dataFor(3, "rows 3", w.candidate().EncKey, three)), 1)
+	w.asks("?", "rows=rows 3|echo v3|?")
+	if got := string(w.ree.store["ree/app/ua"]); got != "ua v2" {
+		t.Fatal(got)
+	}
 }

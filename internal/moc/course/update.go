@@ -85,7 +85,33 @@ func Current(d *store.Deployment) *store.Deployment {
 			v.Wanted[role] = p
 		}
 	}
+	v.Installed = withCandidates(d)
 	return &v
+}
+
+// withCandidates is the tc-list as it would be with the wanted candidates in the place of the present versions.
+func withCandidates(d *store.Deployment) (out []mocapi.InstalledComponent) {
+	abandoned := Abandoned(d)
+	var next []mocapi.InstalledComponent
+	for _, c := range d.Installed {
+		if name, ok := candidate(c.Component); ok && len(abandoned) == 0 {
+			c.Component = name
+			next = append(next, c)
+		}
+	}
+	for _, c := range d.Installed {
+		_, ok := candidate(c.Component)
+		if !ok && !slices.ContainsFunc(next, func(n mocapi.InstalledComponent) bool { return n.Component == c.Component }) {
+			out = append(out, c)
+		}
+	}
+	return append(out, next...)
+}
+
+// candidate returns the name of what a listed candidate is a newer version of; ok is false for what is none.
+func candidate(listed string) (name string, ok bool) {
+	name, ok = strings.CutSuffix(listed, "/"+agentconfig.CandidateSegment)
+	return name, ok && strings.Count(name, "/") == 2
 }
 
 // Settle takes over what became of the view v of d: its trace, its appraisal, its end.
@@ -173,8 +199,7 @@ func releaseStep(v *store.Deployment) usecase.StepName {
 // Abandoned lists the manifests of candidates on the device that no update waits for: their names in the tc-list.
 func Abandoned(d *store.Deployment) (out []string) {
 	for _, c := range d.Installed {
-		if !strings.HasPrefix(c.Component, "manifest/") || !strings.HasSuffix(c.Component, "/"+agentconfig.CandidateSegment) ||
-			strings.Count(c.Component, "/") != 3 {
+		if _, ok := candidate(c.Component); !ok || !strings.HasPrefix(c.Component, "manifest/") {
 			continue
 		}
 		wanted := false
