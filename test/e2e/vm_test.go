@@ -98,7 +98,7 @@ func TestVMOtherCommandLine(t *testing.T) {
 	u := newUser(t)
 	good := filepath.Join(u.dir, "images")
 	vmImage(t, u, good)
-	vmImage(t, u, filepath.Join(bin, "images"), "--cmdline", "console=ttyS0 quiet panic=-2")
+	vmImage(t, u, filepath.Join(bin, "images"), "--cmdline", "console=ttyS0 quiet panic=-2 no_timer_check")
 	t.Cleanup(func() { os.RemoveAll(filepath.Join(bin, "images")) })
 	devUp(t, u, "--hardware", "cca")
 	u.must("", "policy", "init", "--name", "mine", "--hardware", "cca", "--accept-emulated", "--agent", filepath.Join(good, "vm.img"))

@@ -214,7 +214,7 @@ func TestGuestThatNeverComesUp(t *testing.T) {
 	}
 
 	// Destroyed while it boots, it does not boot to the end.
-	endless := guestImage(t, k, imagebuild.VM{Cmdline: "console=ttyS0 rdinit=/none root=/dev/none rootwait", VCPUs: 1, MemoryMiB: 128})
+	endless := guestImage(t, k, imagebuild.VM{Cmdline: "console=ttyS0 no_timer_check rdinit=/none root=/dev/none rootwait", VCPUs: 1, MemoryMiB: 128})
 	launched := make(chan error, 1)
 	go func() { launched <- w.tryLaunch("v3", endless, "c", platform.Limits{}) }()
 	until(t, "the machine boots", func() bool { return len(qemus()) == 1 })
