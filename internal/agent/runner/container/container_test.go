@@ -387,7 +387,11 @@ func TestRuntimeKilled(t *testing.T) {
 		done <- err
 	}()
 	for len(p.pids("sleep")) == 0 {
-		time.Sleep(time.Millisecond)
+		select {
+		case err := <-done:
+			t.Fatalf("it ended before it was killed: %v", err)
+		case <-time.After(time.Millisecond):
+		}
 	}
 	killed := 0
 	for _, pid := range p.pids("memfd:runc") {
