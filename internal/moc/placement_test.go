@@ -34,10 +34,10 @@ func TestPlacement(t *testing.T) {
 		want   string
 	}{
 		"the fewest of the application, then room": {nil, "", "east-2"},
-		"spread by name":                           {nil, mocapi.PlaceSpread, "east-2"},
-		"pack":                                     {nil, mocapi.PlacePack, "east-1"},
-		"region":                                   {map[string]string{"region": "west"}, "", "west-1"},
-		"region and zone":                          {map[string]string{"region": "east", "zone": "1"}, "", "east-1"},
+		"spread by name":  {nil, mocapi.PlaceSpread, "east-2"},
+		"pack":            {nil, mocapi.PlacePack, "east-1"},
+		"region":          {map[string]string{"region": "west"}, "", "west-1"},
+		"region and zone": {map[string]string{"region": "east", "zone": "1"}, "", "east-1"},
 	} {
 		w, err := parseWish(&mocapi.DeploymentRequest{Mode: "ta,pd", Labels: c.labels, Place: c.place})
 		if err != nil {

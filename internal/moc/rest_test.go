@@ -178,10 +178,10 @@ func TestBadPackages(t *testing.T) {
 		"component elsewhere": {with(func(r *mocapi.DeploymentRequest) {
 			r.Packages[0] = push(envelope("ta", suit.NewComponentID("ree", "app", "ua")), []byte("x"))
 		}), fault.BadPackage},
-		"unknown mode":      {with(func(r *mocapi.DeploymentRequest) { r.Mode = "pd" }), fault.BadRequest},
-		"unknown hardware":  {with(func(r *mocapi.DeploymentRequest) { r.Hardware = []string{"abacus"} }), fault.BadRequest},
-		"no such cell":      {with(func(r *mocapi.DeploymentRequest) { r.Hardware, r.Instances = []string{"sgx"}, []string{"vm"} }), fault.InvalidCell},
-		"another device":    {with(func(r *mocapi.DeploymentRequest) { r.Device = "d2" }), fault.NoDevice},
+		"unknown mode":     {with(func(r *mocapi.DeploymentRequest) { r.Mode = "pd" }), fault.BadRequest},
+		"unknown hardware": {with(func(r *mocapi.DeploymentRequest) { r.Hardware = []string{"abacus"} }), fault.BadRequest},
+		"no such cell":     {with(func(r *mocapi.DeploymentRequest) { r.Hardware, r.Instances = []string{"sgx"}, []string{"vm"} }), fault.InvalidCell},
+		"another device":   {with(func(r *mocapi.DeploymentRequest) { r.Device = "d2" }), fault.NoDevice},
 	} {
 		_, err := w.owner.CreateDeployment(w.ctx, c.request)
 		if !fault.Is(err, c.code) {

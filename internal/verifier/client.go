@@ -41,7 +41,7 @@ type Client struct {
 	// Raw sends what the hardware signed alone, as Veraison reads it. Otherwise a whole bundle goes, with the certificates
 	// that came along; our own service reads both.
 	Raw bool
-	Now     func() time.Time
+	Now func() time.Time
 }
 
 // String names the Verifier.

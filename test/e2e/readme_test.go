@@ -113,7 +113,7 @@ func commandLines(text string) (all [][]string) {
 
 // verbs returns the words of a command line that name the command.
 func verbs(args []string) []string {
-	if slices.Contains([]string{"dev", "moc", "keys", "policy", "context", "broker", "emulator", "bench"}, args[0]) && len(args) > 1 {
+	if slices.Contains([]string{"dev", "moc", "keys", "policy", "context", "broker", "emulator", "bench", "verifier", "collateral", "conform", "image"}, args[0]) && len(args) > 1 {
 		return args[:2]
 	}
 	return args[:1]

@@ -22,7 +22,7 @@ const opteePath = "dev/tee0"
 
 // Requests of linux/tee.h: magic 0xa4, and the sizes of their arguments.
 const (
-	teeVersion  = 2<<30 | 12<<16 | 0xa4<<8 | 0
+	teeVersion  = 2<<30 | 12<<16 | 0xa4<<8
 	teeShmAlloc = 3<<30 | 16<<16 | 0xa4<<8 | 1
 	teeOpen     = 2<<30 | 16<<16 | 0xa4<<8 | 2
 	teeInvoke   = 2<<30 | 16<<16 | 0xa4<<8 | 3
