@@ -109,6 +109,9 @@ func writeStatusDetail(w io.Writer, s *owner.Status) {
 	if st := s.Remote.InstanceStatus; st != nil && st.LastError != "" {
 		fmt.Fprintf(w, "the device says: %s\n", printable(st.LastError))
 	}
+	if since := s.Remote.DeviceSilentSince; !since.IsZero() {
+		fmt.Fprintf(w, "the device has not been heard of since %s\n", since.Local().Format("2006-01-02 15:04:05"))
+	}
 }
 
 func yes(b bool) string {

@@ -218,3 +218,30 @@ func TestStranger(t *testing.T) {
 		t.Errorf("the owner got the Evidence of somebody else, or none: ready %v", e.Ready)
 	}
 }
+
+// TestLostDevice checks that an owner who waits learns that nobody hears from the device any more, and that it is back.
+func TestLostDevice(t *testing.T) {
+	w := newWorld(t)
+	w.announce()
+	d, err := w.owner.CreateDeployment(w.ctx, w.request())
+	must(t, err)
+	silent := func() bool {
+		t.Helper()
+		now, err := w.owner.Deployment(w.ctx, d.ID, 0, 0)
+		must(t, err)
+		return !now.DeviceSilentSince.IsZero()
+	}
+	if silent() {
+		t.Error("a device that was heard of a moment ago is said to be silent")
+	}
+	gone := announcementOf(w)
+	gone.Leaving = true
+	must(t, w.device.Announce(w.ctx, "d1", gone))
+	if !silent() {
+		t.Error("nobody is told that the device is away")
+	}
+	w.announce()
+	if silent() {
+		t.Error("the device is back, and said to be silent")
+	}
+}

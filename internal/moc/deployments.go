@@ -142,14 +142,19 @@ func (s *Server) listDeployments(c *call) (any, error) {
 	}
 	out := []mocapi.Deployment{}
 	for _, d := range all {
-		out = append(out, s.view(d))
+		out = append(out, s.view(c, d))
 	}
 	return out, nil
 }
 
 // view is what the M/OC says of a deployment. A dishonest one says that the owner has appraised what it has not.
-func (s *Server) view(d *store.Deployment) mocapi.Deployment {
+func (s *Server) view(c *call, d *store.Deployment) mocapi.Deployment {
 	out := d.Deployment
+	if d.State != mocapi.StateRemoved {
+		if dev, err := s.store.Device(c.Context(), d.Device); err == nil && !dev.Live(s.cfg.Now()) {
+			out.DeviceSilentSince = dev.Seen
+		}
+	}
 	if s.cfg.Adversary == tam.BreakPDEarly && out.AgentKey != nil {
 		out.Appraised = true
 	}
@@ -166,7 +171,7 @@ func (s *Server) getDeployment(c *call) (any, error) {
 		if err != nil {
 			return mocapi.Deployment{}, false, err
 		}
-		return s.view(d), d.Version != since, nil
+		return s.view(c, d), d.Version != since, nil
 	})
 }
 
@@ -196,7 +201,7 @@ func (s *Server) deleteDeployment(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.view(d), nil
+	return s.view(c, d), nil
 }
 
 func (s *Server) trace(c *call) (any, error) {

@@ -221,6 +221,7 @@ func (o *Owner) follow(ctx context.Context, ref string, done func(*mocapi.Deploy
 	var since uint64
 	var last *mocapi.Deployment
 	said := "" // by the device, of what keeps it
+	silent := false
 	for {
 		dep, err := persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.Deployment(ctx, local.ID, since, longPoll) })
 		if errors.Is(err, context.DeadlineExceeded) && last != nil {
@@ -233,6 +234,11 @@ func (o *Owner) follow(ctx context.Context, ref string, done func(*mocapi.Deploy
 		if st := dep.InstanceStatus; st != nil && st.LastError != "" && st.LastError != said {
 			o.tell("wait", "device", "the device says: "+st.LastError)
 			said = st.LastError
+		}
+		if now := !dep.DeviceSilentSince.IsZero(); now != silent {
+			if silent = now; silent {
+				o.tell("wait", "moc", silence(dep))
+			}
 		}
 		last, since = dep, dep.Version
 		switch {
@@ -253,8 +259,16 @@ func problemOf(dep *mocapi.Deployment) error {
 	return fault.New(fault.Internal, "the deployment %s failed, and the M/OC does not say why", dep.ID)
 }
 
+// silence says that the device of a deployment may be lost.
+func silence(dep *mocapi.Deployment) string {
+	return fmt.Sprintf("the M/OC has not heard from device %s since %s", dep.Device, dep.DeviceSilentSince.Local().Format("2006-01-02 15:04:05"))
+}
+
 func timeoutError(dep *mocapi.Deployment) error {
 	e := fault.New(fault.Unavailable, "the deployment %s is still %s", dep.ID, dep.State)
+	if !dep.DeviceSilentSince.IsZero() {
+		return e.WithHint("%s", silence(dep))
+	}
 	if st := dep.InstanceStatus; st != nil && st.LastError != "" {
 		return e.WithHint("the device says: %s", st.LastError)
 	}

@@ -29,8 +29,11 @@ func (o *Owner) Remove(ctx context.Context, ref string) error {
 	for err == nil && now.State != mocapi.StateRemoved {
 		since, last := now.Version, now
 		if now, err = persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.Deployment(ctx, d.ID, since, longPoll) }); err != nil && ctx.Err() != nil {
-			return fault.New(fault.Unavailable, "the device has not reported the deployment %s gone (it is %s)", d.ID, last.State).
-				WithHint("the removal goes on; run remove again to wait for it, or --forget to drop the local record alone")
+			e := fault.New(fault.Unavailable, "the device has not reported the deployment %s gone (it is %s)", d.ID, last.State)
+			if !last.DeviceSilentSince.IsZero() {
+				return e.WithHint("%s; the removal goes on when it is back, and remove --forget drops the local record alone", silence(last))
+			}
+			return e.WithHint("the removal goes on; run remove again to wait for it, or --forget to drop the local record alone")
 		}
 	}
 	if err != nil && !fault.Is(err, fault.NotFound) {

@@ -93,6 +93,9 @@ type Deployment struct {
 	Installed      []InstalledComponent `json:"installed"`                 // as the Agent listed it last, in order of installation
 	Update         *Update              `json:"update,omitempty"`          // the last one that was asked for
 
+	// DeviceSilentSince is when the device was heard of last, if its Broker's lease has run out since.
+	DeviceSilentSince time.Time `json:"device_silent_since,omitzero"`
+
 	Created time.Time `json:"created"`
 	Updated time.Time `json:"updated"`
 }
