@@ -52,16 +52,6 @@ type appraisedTA struct {
 	TLSKey    *cose.Key        `json:"tls_key"`
 }
 
-// ta returns the TA with a component identifier.
-func (s *appraisedState) ta(id suit.ComponentID) (appraisedTA, bool) {
-	for _, ta := range s.TAs {
-		if ta.Component.Equal(id) {
-			return ta, true
-		}
-	}
-	return appraisedTA{}, false
-}
-
 // packed returns the TA that is the packed one, by its digest and the sequence number of its manifest: the serving version or the one that
 // waits for its PD.
 func (s *appraisedState) packed(d *archive.Description) (appraisedTA, bool) {
