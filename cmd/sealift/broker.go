@@ -22,7 +22,7 @@ import (
 
 // brokerFlags are the flags of `broker run`.
 type brokerFlags struct {
-	device, moc, ca, token, state, emulator, agent, relay, publish, ready string
+	device, moc, ca, token, state, emulator, agent, relay, publish, ready, cache string
 	images                                                                []string
 	labels                                                                map[string]string
 }
@@ -49,6 +49,7 @@ One Broker serves one device: a second one is refused.`,
 	flags.StringToStringVar(&f.labels, "label", nil, "word about the device by which requests choose, as in region=eu; repeat for more")
 	flags.StringVar(&f.relay, "relay", "127.0.0.1:0", "address of the relay to TAs")
 	flags.StringVar(&f.publish, "publish", "127.0.0.1", "address on which UAs publish their ports")
+	flags.StringVar(&f.cache, "cache-size", "4GiB", "keep so many bytes of large payloads, so that they need not be moved again; 0: keep none")
 	flags.StringVar(&f.ready, "ready-file", "", "write a file when the device has been announced")
 	for _, name := range []string{"device", "moc", "token-file", "state", "emulator"} {
 		_ = run.MarkFlagRequired(name)
@@ -78,11 +79,19 @@ func (a *app) runBroker(ctx context.Context, f brokerFlags) error {
 	if err != nil {
 		return err
 	}
+	kept, err := parseSize(f.cache)
+	if err != nil || kept < 0 {
+		return usageError("for example --cache-size 4GiB", "%q is not a size", f.cache)
+	}
+	if kept == 0 {
+		kept = -1
+	}
 	log := a.logger()
 	b, err := broker.New(broker.Config{
 		Device: f.device, Roots: roots,
 		MOC:    &mocapi.Client{BaseURL: f.moc, Token: strings.TrimSpace(string(token)), HTTP: broker.HTTPClient(roots)},
 		Driver: emulator.Dial(f.emulator), Images: f.images, Labels: f.labels, StateDir: f.state, Relay: f.relay, PublishOn: f.publish, Log: log,
+		CacheBytes: kept,
 		Ready: func(r broker.Ready) {
 			log.Info("the device is announced", "device", f.device, "relay", r.Relay, "hardware", r.Info.Hardware, "emulated", r.Info.Emulated)
 			if err := writeReady(f.ready, "relay "+r.Relay+"\n"); err != nil {

@@ -47,8 +47,10 @@ type Config struct {
 	Relay     string         // address of the relay listener; empty means 127.0.0.1 and any port
 	PublishOn string         // address on which UAs publish their ports; empty means 127.0.0.1
 	Roots     *x509.CertPool // authorities of the servers that the Broker asks; nil: the system's
-	Log       *slog.Logger
-	Ready     func(Ready) // called once the device has been announced
+	// CacheBytes bounds the payloads that are kept so that they need not be moved again; 0 means 4 GiB, less than 0 none.
+	CacheBytes int64
+	Log        *slog.Logger
+	Ready      func(Ready) // called once the device has been announced
 
 	// Delays between attempts, doubled from MinDelay up to MaxDelay. Defaults: 100 ms, 20 s.
 	MinDelay, MaxDelay time.Duration
@@ -103,7 +105,7 @@ func New(cfg Config) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{
-		cfg: cfg, lock: lock, fetcher: newFetcher(cfg.MOC, cfg.Roots), changed: make(chan struct{}, 1), known: make(chan struct{}),
+		cfg: cfg, lock: lock, changed: make(chan struct{}, 1), known: make(chan struct{}),
 		teep:    &teephttp.Client{HTTP: &http.Client{Transport: newTransport(cfg.Roots)}},
 		runners: map[string]*runner{}, asking: map[string]bool{}, leaving: map[string]string{},
 	}
@@ -118,6 +120,13 @@ func (b *Broker) open() (err error) {
 	if b.id, err = identity(b.cfg.StateDir); err != nil {
 		return err
 	}
+	var kept *cache
+	if b.cfg.CacheBytes >= 0 {
+		if kept, err = newCache(filepath.Join(b.cfg.StateDir, "payloads"), b.cfg.CacheBytes); err != nil {
+			return err
+		}
+	}
+	b.fetcher = newFetcher(b.cfg.MOC, b.cfg.Roots, kept)
 	if b.images, err = readImages(b.cfg.Images); err != nil {
 		return err
 	}
@@ -304,6 +313,9 @@ func (b *Broker) destroy(ctx context.Context, id string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
+	if b.fetcher.cache != nil {
+		b.fetcher.cache.sweep(0)
+	}
 	return errors.Join(b.cfg.Driver.Destroy(ctx, id), b.host.RemoveInstance(id))
 }
 

@@ -262,10 +262,10 @@ func TestFetcher(t *testing.T) {
 		}
 	}))
 	defer web.Close()
-	f := newFetcher(&mocapi.Client{BaseURL: m.URL, Token: "device-token"}, nil)
+	f := newFetcher(&mocapi.Client{BaseURL: m.URL, Token: "device-token"}, nil, nil)
 	f.stall = 50 * time.Millisecond
 	fetch := func(uri string, limit int64) (string, error) {
-		r, err := f.fetch(t.Context(), uri, limit)
+		r, err := f.fetch(t.Context(), uri, limit, nil)
 		if err != nil {
 			return "", err
 		}

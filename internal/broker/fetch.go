@@ -26,11 +26,12 @@ import (
 type fetcher struct {
 	moc   *mocapi.Client
 	http  *http.Client
+	cache *cache // nil: nothing is kept
 	stall time.Duration
 	slots chan struct{}
 }
 
-func newFetcher(moc *mocapi.Client, roots *x509.CertPool) *fetcher {
+func newFetcher(moc *mocapi.Client, roots *x509.CertPool, kept *cache) *fetcher {
 	transport := &http.Transport{
 		TLSClientConfig:       tlsConfig(roots),
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
@@ -41,12 +42,14 @@ func newFetcher(moc *mocapi.Client, roots *x509.CertPool) *fetcher {
 	}
 	noRedirects := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &fetcher{
-		moc: moc, http: &http.Client{Transport: transport, CheckRedirect: noRedirects}, stall: time.Minute, slots: make(chan struct{}, 32),
+		moc: moc, http: &http.Client{Transport: transport, CheckRedirect: noRedirects}, cache: kept, stall: time.Minute,
+		slots: make(chan struct{}, 32),
 	}
 }
 
-// fetch opens the payload at uri. A payload of more than limit bytes is an error; a negative limit is none.
-func (f *fetcher) fetch(ctx context.Context, uri string, limit int64) (io.ReadCloser, error) {
+// fetch opens the payload at uri. A payload of more than limit bytes is an error; a negative limit is none. moved, which may be nil, is
+// told how many bytes were read, of how many (-1: not known); with done when the body is closed.
+func (f *fetcher) fetch(ctx context.Context, uri string, limit int64, moved func(n, total int64, done bool)) (io.ReadCloser, error) {
 	select {
 	case f.slots <- struct{}{}:
 	default:
@@ -54,73 +57,116 @@ func (f *fetcher) fetch(ctx context.Context, uri string, limit int64) (io.ReadCl
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	release := func() { cancel(); <-f.slots }
-	body, size, err := f.open(ctx, uri)
+	from, err := f.opener(uri)
+	var body sized
+	if err == nil {
+		body, err = f.open(ctx, uri, from)
+	}
 	if err != nil {
 		release()
 		return nil, fmt.Errorf("fetching %s: %w", uri, err)
 	}
-	if limit >= 0 && size > limit {
+	if size := body.size(); limit >= 0 && size > limit {
 		body.Close()
 		release()
 		return nil, fmt.Errorf("fetching %s: %w: %d bytes, at most %d are wanted", uri, channel.ErrTooLarge, size, limit)
 	}
-	return &payload{body: body, left: limit, timer: time.AfterFunc(f.stall, cancel), stall: f.stall, release: release}, nil
+	if moved == nil {
+		moved = func(int64, int64, bool) {}
+	}
+	moved(0, body.size(), false)
+	return &payload{ctx: ctx, from: from, stall: f.stall, body: body, left: limit, total: body.size(), moved: moved, release: release}, nil
 }
 
-func (f *fetcher) open(ctx context.Context, uri string) (io.ReadCloser, int64, error) {
+// open takes a payload that is named by its digest through the cache, where there is one.
+func (f *fetcher) open(ctx context.Context, uri string, from opener) (sized, error) {
+	if name, ok := cacheName(uri); ok && f.cache != nil {
+		body, err := f.cache.open(ctx, name, from, f.stall)
+		if !errors.Is(err, errUncached) {
+			return body, err
+		}
+	}
+	return newResuming(ctx, from, 0, f.stall)
+}
+
+// opener says how to ask for the payload at uri.
+func (f *fetcher) opener(uri string) (opener, error) {
 	u, err := url.Parse(uri)
 	if err != nil {
-		return nil, 0, fmt.Errorf("%w: not a URI", channel.ErrRefused)
+		return nil, fmt.Errorf("%w: not a URI", channel.ErrRefused)
 	}
 	switch u.Scheme {
 	case "ni":
-		body, size, err := f.moc.OpenPayload(ctx, uri)
-		if fault.Is(err, fault.NotFound) {
-			err = fmt.Errorf("%w: %w", channel.ErrNotFound, err)
-		}
-		return body, size, err
+		return func(ctx context.Context, offset int64) (*answer, error) { return f.niPayload(ctx, uri, offset) }, nil
 	case "http", "https":
-		return f.get(ctx, uri)
+		return func(ctx context.Context, offset int64) (*answer, error) { return f.get(ctx, uri, offset) }, nil
 	default:
-		return nil, 0, fmt.Errorf("%w: the scheme %q is not supported, only ni, http and https", channel.ErrRefused, u.Scheme)
+		return nil, fmt.Errorf("%w: the scheme %q is not supported, only ni, http and https", channel.ErrRefused, u.Scheme)
 	}
 }
 
-func (f *fetcher) get(ctx context.Context, uri string) (io.ReadCloser, int64, error) {
+func (f *fetcher) niPayload(ctx context.Context, uri string, offset int64) (*answer, error) {
+	resp, err := f.moc.OpenPayload(ctx, uri, offset)
+	if fault.Is(err, fault.NotFound) {
+		err = fmt.Errorf("%w: %w", channel.ErrNotFound, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return readAnswer(resp, offset)
+}
+
+func (f *fetcher) get(ctx context.Context, uri string, offset int64) (*answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, uri, nil)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
+	}
+	if offset > 0 {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 	}
 	resp, err := f.http.Do(req)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	if resp.StatusCode == http.StatusOK {
-		return resp.Body, resp.ContentLength, nil
+	if resp.StatusCode == http.StatusOK || offset > 0 && resp.StatusCode == http.StatusPartialContent {
+		return readAnswer(resp, offset)
 	}
 	resp.Body.Close()
 	if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusGone {
-		return nil, 0, fmt.Errorf("%w: the server answered %s", channel.ErrNotFound, resp.Status)
+		return nil, fmt.Errorf("%w: the server answered %s", channel.ErrNotFound, resp.Status)
 	}
-	return nil, 0, fmt.Errorf("the server answered %s", resp.Status)
+	return nil, fmt.Errorf("the server answered %s", resp.Status)
 }
 
-// payload is a body that ends with an error when it is longer than allowed or does not move.
+// payload is a body that ends with an error when it is longer than allowed.
 type payload struct {
-	body    io.ReadCloser
-	left    int64 // negative for no limit
-	timer   *time.Timer
+	ctx     context.Context
+	from    opener
 	stall   time.Duration
+	body    sized
+	off     int64
+	left    int64 // negative for no limit
+	total   int64
+	moved   func(n, total int64, done bool)
 	release func()
 	closed  bool
 }
 
+// Read implements io.Reader.
 func (p *payload) Read(b []byte) (int, error) {
-	p.timer.Reset(p.stall)
 	n, err := p.body.Read(b)
-	if errors.Is(err, context.Canceled) {
-		err = fmt.Errorf("nothing arrived for %s: %w", p.stall, err)
+	if errors.Is(err, errUncached) { // the disk is full: go on without the cache
+		_ = p.body.Close()
+		var rest *resuming
+		if rest, err = newResuming(p.ctx, p.from, p.off, p.stall); err != nil {
+			p.body = noBody{}
+			return 0, err
+		}
+		p.body = rest
+		n, err = rest.Read(b)
 	}
+	p.off += int64(n)
+	p.moved(p.off, p.total, false)
 	if p.left >= 0 {
 		if int64(n) > p.left {
 			return 0, fmt.Errorf("%w: the payload is longer than announced", channel.ErrTooLarge)
@@ -130,12 +176,20 @@ func (p *payload) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// noBody is what is left when a payload cannot be continued.
+type noBody struct{}
+
+func (noBody) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+func (noBody) Close() error             { return nil }
+func (noBody) size() int64              { return -1 }
+
+// Close implements io.Closer.
 func (p *payload) Close() error {
 	if p.closed {
 		return nil
 	}
 	p.closed = true
-	p.timer.Stop()
+	p.moved(p.off, p.total, true)
 	err := p.body.Close()
 	p.release()
 	return err

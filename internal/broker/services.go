@@ -51,7 +51,7 @@ func (s reeServices) noted(doing string, id suit.ComponentID, err error) error {
 
 // Fetch implements channel.BrokerService.
 func (s reeServices) Fetch(ctx context.Context, uri string, limit int64) (io.ReadCloser, error) {
-	return s.b.fetcher.fetch(ctx, uri, limit)
+	return s.b.fetcher.fetch(ctx, uri, limit, nil)
 }
 
 // REEInstall implements channel.BrokerService.

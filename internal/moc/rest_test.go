@@ -276,17 +276,19 @@ func TestPayload(t *testing.T) {
 	w := newWorld(t)
 	w.deploy()
 	ni := "ni:///sha-256;" + b64("a TA")
-	body, size, err := w.device.OpenPayload(w.ctx, ni)
-	must(t, err)
-	defer body.Close()
-	data, err := io.ReadAll(body)
-	if err != nil || string(data) != "a TA" || size != 4 {
-		t.Errorf("got %q (%d), %v", data, size, err)
+	for offset, want := range map[int64]string{0: "a TA", 2: "TA"} {
+		resp, err := w.device.OpenPayload(w.ctx, ni, offset)
+		must(t, err)
+		defer resp.Body.Close()
+		data, err := io.ReadAll(resp.Body)
+		if err != nil || string(data) != want || resp.ContentLength != int64(len(want)) {
+			t.Errorf("from %d: got %q (%d), %v", offset, data, resp.ContentLength, err)
+		}
 	}
-	_, _, err = w.owner.OpenPayload(w.ctx, ni)
+	_, err := w.owner.OpenPayload(w.ctx, ni, 0)
 	wantCode(t, err, fault.Forbidden)
 	w.push("pd", 1, suit.NewComponentID("pd", "app", "x"), "not deployed")
-	_, _, err = w.device.OpenPayload(w.ctx, "ni:///sha-256;"+b64("not deployed"))
+	_, err = w.device.OpenPayload(w.ctx, "ni:///sha-256;"+b64("not deployed"), 0)
 	wantCode(t, err, fault.NotFound)
 }
 

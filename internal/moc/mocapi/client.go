@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -122,19 +123,20 @@ func (c *Client) Release(ctx context.Context, id string, r ReleaseRequest) (*Rel
 	return ptr(call[Release](ctx, c, http.MethodPost, deploymentPath(id, "/releases"), nil, r))
 }
 
-// OpenPayload opens the blob that an ni URI (RFC 6920, "ni:///sha-256;...") names, and returns its size. The M/OC gives a
-// device only what belongs to its deployments. The caller closes the reader and checks the digest.
-func (c *Client) OpenPayload(ctx context.Context, ni string) (io.ReadCloser, int64, error) {
+// OpenPayload asks for the blob that an ni URI (RFC 6920, "ni:///sha-256;...") names, from offset on. The M/OC gives a device only
+// what belongs to its deployments. The status of the answer is 200, or 206 with a Content-Range where offset is not 0 and the
+// M/OC has ranges. The caller closes the body and checks the digest.
+func (c *Client) OpenPayload(ctx context.Context, ni string, offset int64) (*http.Response, error) {
 	value, ok := strings.CutPrefix(ni, "ni:///sha-256;")
 	if !ok {
-		return nil, 0, fault.New(fault.BadRequest, "%q is not an ni URI with sha-256", ni)
+		return nil, fault.New(fault.BadRequest, "%q is not an ni URI with sha-256", ni)
 	}
 	value, _, _ = strings.Cut(value, "?")
-	resp, err := c.do(ctx, http.MethodGet, "/.well-known/ni/sha-256/"+url.PathEscape(value), nil, nil)
-	if err != nil {
-		return nil, 0, err
+	header := http.Header{}
+	if offset > 0 {
+		header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 	}
-	return resp.Body, resp.ContentLength, nil
+	return c.do(ctx, http.MethodGet, "/.well-known/ni/sha-256/"+url.PathEscape(value), nil, nil, header)
 }
 
 func deploymentPath(id, rest string) string { return "/v1/deployments/" + url.PathEscape(id) + rest }
@@ -159,7 +161,7 @@ func ptr[T any](v T, err error) (*T, error) {
 // M/OC can add some.
 func call[T any](ctx context.Context, c *Client, method, path string, q url.Values, body any) (T, error) {
 	var out T
-	resp, err := c.do(ctx, method, path, q, body)
+	resp, err := c.do(ctx, method, path, q, body, nil)
 	if err != nil {
 		return out, err
 	}
@@ -178,7 +180,7 @@ func call[T any](ctx context.Context, c *Client, method, path string, q url.Valu
 }
 
 // do sends one request and returns the answer if its status is 2xx.
-func (c *Client) do(ctx context.Context, method, path string, q url.Values, body any) (*http.Response, error) {
+func (c *Client) do(ctx context.Context, method, path string, q url.Values, body any, header http.Header) (*http.Response, error) {
 	var reader io.Reader
 	if body != nil {
 		data, err := json.Marshal(body)
@@ -195,6 +197,7 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, body
 	if err != nil {
 		return nil, fault.New(fault.BadRequest, "the M/OC's address %q: %w", c.BaseURL, err)
 	}
+	maps.Copy(req.Header, header)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
