@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"time"
@@ -19,19 +20,29 @@ const defaultDeployTime = 10 * time.Minute
 func newDeployCmd(a *app) *cobra.Command {
 	var f ownerFlags
 	var r owner.DeployRequest
+	var count int
 	cmd := &cobra.Command{
 		Use:   "deploy PACKAGE",
 		Short: "push a package and ask the M/OC for a confidential device to run it",
 		Long: `Push what may be public of a package, and ask the M/OC for a confidential resource. Then it is the owner's turn: verify, release. With
 --wait this command does both, when the owner's policy is satisfied, and ends when the application runs.
-Each step is printed to stderr as it happens.`,
+Each step is printed to stderr as it happens.
+
+With --count, the same is asked for several times, one after the other; --place spread puts them on different devices where it can. The
+first that fails ends it, and those before it stay.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := a.openOwner(f)
 			if err != nil {
 				return err
 			}
+			if count < 1 || count > maxCount {
+				return usageError("", "--count is %d, not 1 to %d", count, maxCount)
+			}
 			r.Package = args[0]
+			if count > 1 {
+				return a.deploySeveral(cmd.Context(), o, r, count)
+			}
 			dep, err := o.Deploy(cmd.Context(), r)
 			if err != nil {
 				return a.explainRefusal(a.stderr, err)
@@ -45,8 +56,34 @@ Each step is printed to stderr as it happens.`,
 	cmd.Flags().StringVar(&r.Device, "device", "", "only on this device")
 	cmd.Flags().StringToStringVar(&r.Labels, "where", nil, "only on a device with this label, as in region=eu; repeat for more")
 	cmd.Flags().StringVar(&r.Place, "place", mocapi.PlaceSpread, "which device that fits: spread (fewest of this application) or pack (fullest)")
-	cmd.Flags().DurationVar(&r.Timeout, "timeout", defaultDeployTime, "give up after this time")
+	cmd.Flags().IntVar(&count, "count", 1, "how many deployments to make")
+	cmd.Flags().DurationVar(&r.Timeout, "timeout", defaultDeployTime, "give up after this time, for each deployment")
 	return cmd
+}
+
+// maxCount bounds --count.
+const maxCount = 256
+
+// deploySeveral makes count deployments and prints those that there are, also where one fails.
+func (a *app) deploySeveral(ctx context.Context, o *owner.Owner, r owner.DeployRequest, count int) error {
+	made := []*mocapi.Deployment{}
+	var failed error
+	for len(made) < count && failed == nil {
+		var dep *mocapi.Deployment
+		if dep, failed = o.Deploy(ctx, r); failed == nil {
+			made = append(made, dep)
+		}
+	}
+	err := a.print(made, func(w io.Writer) {
+		for _, dep := range made {
+			writeDeployment(w, dep)
+		}
+	})
+	if failed != nil {
+		a.say("%d of %d deployments were made; the next one failed", len(made), count)
+		return a.explainRefusal(a.stderr, failed)
+	}
+	return err
 }
 
 func writeDeployment(w io.Writer, d *mocapi.Deployment) {

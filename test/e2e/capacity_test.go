@@ -40,3 +40,27 @@ func TestNoCapacity(t *testing.T) {
 	}
 	stillWorks(t, u)
 }
+
+// Several deployments of one package at once: as many as asked for, until the device is full, and then those that were made stay.
+func TestDeployCount(t *testing.T) {
+	u := newUser(t)
+	devUp(t, u)
+	u.must("", "pack", textPackage(t, u, "text", "some text"))
+	var made []struct {
+		ID string `json:"id"`
+	}
+	decode(t, u.must("", "deploy", "--wait", "--count", "3", "--json", "text.sealift").stdout, &made)
+	if len(made) != 3 || made[0].ID == made[1].ID || len(deployments(t, u)) != 3 {
+		t.Fatalf("%+v", made)
+	}
+	for _, d := range made {
+		if r := u.must("some\n", "call", d.ID); r.stdout != "some text\n" {
+			t.Errorf("%s answers %q", d.ID, r.stdout)
+		}
+	}
+	u.refused(2, []string{"--count"}, "deploy", "--count", "0", "text.sealift")
+	u.refused(5, []string{"region", "of 2 deployments were made"}, "deploy", "--count", "2", "--where", "region=moon", "text.sealift")
+	for _, d := range deployments(t, u) {
+		u.must("", "remove", d.ID)
+	}
+}
