@@ -6,7 +6,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -23,8 +22,8 @@ import (
 // brokerFlags are the flags of `broker run`.
 type brokerFlags struct {
 	device, moc, ca, token, state, emulator, agent, relay, publish, ready, cache string
-	images                                                                []string
-	labels                                                                map[string]string
+	images                                                                       []string
+	labels                                                                       map[string]string
 }
 
 func newBrokerCmd(a *app) *cobra.Command {
@@ -106,20 +105,4 @@ func (a *app) runBroker(ctx context.Context, f brokerFlags) error {
 		return err
 	}
 	return b.Run(ctx)
-}
-
-// readAuthority reads certificates in PEM form; an empty path is the system's authorities.
-func readAuthority(path string) (*x509.CertPool, error) {
-	if path == "" {
-		return nil, nil
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, usageError("", "reading the certificate authority: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(data) {
-		return nil, usageError("", "%s holds no PEM certificate", path)
-	}
-	return pool, nil
 }
