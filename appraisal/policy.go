@@ -201,6 +201,27 @@ func (p *Policy) validateReferences(bad func(string, ...any)) {
 			bad("there is no reference value for what is launched on %s (%s)", h, strings.Join(names, " or "))
 		}
 	}
+	p.validateSigner(bad)
+}
+
+// validateSigner demands that a policy which accepts SGX enclaves by their signer says which of the signer's enclaves, and from
+// which version on: the same key has signed others, and old ones.
+func (p *Policy) validateSigner(bad func(string, ...any)) {
+	if !slices.Contains(p.Hardware, evidence.SGX) || p.Version == 1 || !p.launches(evidence.SGX, []string{"MRSIGNER"}) ||
+		p.launches(evidence.SGX, []string{"MRENCLAVE"}) {
+		return
+	}
+	for _, need := range []struct {
+		field string
+		ops   []Op
+	}{{"ISVPRODID", []Op{OpEquals, OpOneOf}}, {"ISVSVN", []Op{OpAtLeast, OpEquals, OpOneOf}}} {
+		if !slices.ContainsFunc(p.Rules, func(r Rule) bool {
+			return r.Field == need.field && (r.Hardware == "" || r.Hardware == evidence.SGX) && slices.Contains(need.ops, r.Op) &&
+				!r.Optional && (r.Fail == 0 || r.Fail >= valueContraindicated)
+		}) {
+			bad("MRSIGNER without MRENCLAVE needs a rule for %s %v: a signer has many enclaves, and old ones", need.field, need.ops)
+		}
+	}
 }
 
 // launches reports whether the launched Agent has digests to be compared with.

@@ -241,3 +241,41 @@ func TestDocumentedRules(t *testing.T) {
 		}
 	}
 }
+
+// TestSigner guards that a policy which accepts SGX enclaves by their signer says which, and from which version on.
+func TestSigner(t *testing.T) {
+	value := func(name, rest string) string {
+		return `{"name": "` + name + `", "hardware": "sgx", ` + rest + `, "source": "x"}`
+	}
+	digest := `"digests": ["sha-256:` + strings.Repeat("2", 64) + `"]`
+	rule := func(field, op, value, more string) string {
+		return `{"name": "` + field + `", "field": "` + field + `", "op": "` + op + `", "value": ` + value + more + `}`
+	}
+	product, version := rule("ISVPRODID", "equals", "7", ""), rule("ISVSVN", "at-least", "3", "")
+	for name, c := range map[string]struct {
+		values, rules string
+		missing       []string
+	}{
+		"signer alone":           {value("MRSIGNER", digest), "", []string{"ISVPRODID", "ISVSVN"}},
+		"with its product":       {value("MRSIGNER", digest), product, []string{"ISVSVN"}},
+		"with both":              {value("MRSIGNER", digest), product + "," + version, nil},
+		"any enclave":            {value("MRSIGNER", digest) + "," + value("MRENCLAVE", `"any": true`), "", []string{"ISVPRODID", "ISVSVN"}},
+		"a rule that is no rule": {value("MRSIGNER", digest), product + "," + rule("ISVSVN", "at-least", "3", `, "optional": true`), []string{"ISVSVN"}},
+		"a rule that warns":      {value("MRSIGNER", digest), product + "," + rule("ISVSVN", "at-least", "3", `, "fail": 33`), []string{"ISVSVN"}},
+		"another's rule":         {value("MRSIGNER", digest), product + "," + rule("ISVSVN", "at-least", "3", `, "hardware": "tdx"`), []string{"ISVSVN"}},
+		"at most":                {value("MRSIGNER", digest), product + "," + rule("ISVSVN", "at-most", "3", ""), []string{"ISVSVN"}},
+		"enclave":                {value("MRENCLAVE", digest), "", nil},
+		"enclave and signer":     {value("MRENCLAVE", digest) + "," + value("MRSIGNER", digest), "", nil},
+	} {
+		_, err := appraisal.ParsePolicy([]byte(`{"version": 2, "name": "p", "accept": "affirming", "hardware": ["sgx"], "anchors": [{"fingerprint": "` +
+			strings.Repeat("1", 64) + `", "name": "r"}], "reference_values": [` + c.values + `], "rules": [` + c.rules + `]}`))
+		if (err == nil) != (len(c.missing) == 0) {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, field := range c.missing {
+			if !errors.Is(err, appraisal.ErrPolicy) || !strings.Contains(err.Error(), field) {
+				t.Errorf("%s: %v, want %s", name, err, field)
+			}
+		}
+	}
+}

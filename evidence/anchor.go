@@ -34,6 +34,7 @@ type Anchor struct {
 
 	Name     string   // for people
 	Hardware Hardware // the only hardware that it may vouch for; empty means any
+	Instance []byte   // of an enrolled key: the only instance ID that it may vouch for; empty means any that no other key has
 	Emulated bool     // an emulator's root; also implied by the certificate's subject (see [Anchor.IsEmulated])
 }
 
@@ -88,12 +89,20 @@ const pemHRK = "HYGON ROOT KEY"
 // (RFC 7468 section 2).
 const hardwareLine = "Hardware: "
 
+// instanceLine begins the line that says which device an enrolled key is of: its instance ID in hexadecimal (RFC 9783 section
+// 4.2.1: each has an attestation key of its own).
+const instanceLine = "Instance: "
+
 // PEM returns the anchor as PEM: CERTIFICATE blocks (the root first, then what is trusted with it), a PUBLIC KEY, or a
-// HYGON ROOT KEY. Where the anchor is for one hardware, a line "Hardware: sev-snp" precedes them.
+// HYGON ROOT KEY. Where the anchor is for one hardware, a line "Hardware: sev-snp" precedes them; where a key is of one
+// instance, a line "Instance: 01...".
 func (a Anchor) PEM() ([]byte, error) {
 	var out []byte
 	if a.Hardware != "" {
 		out = []byte(hardwareLine + string(a.Hardware) + "\n")
+	}
+	if len(a.Instance) > 0 {
+		out = append(out, instanceLine+hex.EncodeToString(a.Instance)+"\n"...)
 	}
 	public := a.Public
 	switch {
@@ -122,32 +131,61 @@ const maxAnchorCerts = 8
 
 // ParseAnchorPEM reads one anchor: a root certificate, with or without intermediates that are trusted with it; the
 // public key of one device; or Hygon's root. Whether a certificate is emulated shows in its subject; a bare key is
-// taken for a real one unless the caller marks it. A line "Hardware: tdx" before the first block restricts the anchor.
+// taken for a real one unless the caller marks it. A line "Hardware: tdx" before the first block restricts the anchor, and a
+// line "Instance: 01..." that of a device's key.
 func ParseAnchorPEM(data []byte) (Anchor, error) {
 	hw, err := hardwareOf(data)
 	if err != nil {
 		return Anchor{}, err
 	}
+	instance, err := instanceOf(data)
+	if err != nil {
+		return Anchor{}, err
+	}
 	a, err := parseAnchor(data)
-	if err == nil && hw != "" {
+	if err != nil {
+		return Anchor{}, err
+	}
+	if hw != "" {
 		a.Hardware = hw
 	}
-	return a, err
+	if a.Instance = instance; len(instance) > 0 && a.publicKey() == nil {
+		return Anchor{}, fmt.Errorf("%w: an instance ID is of a device's key, not of a root", ErrAnchor)
+	}
+	return a, nil
+}
+
+// instanceOf reads the line before the first block, if there is one.
+func instanceOf(data []byte) ([]byte, error) {
+	text, found := headerOf(data, instanceLine)
+	if !found {
+		return nil, nil
+	}
+	id, err := hex.DecodeString(text)
+	if err != nil || len(id) < 7 || len(id) > 33 { // a UEID
+		return nil, fmt.Errorf("%w: instance ID %q is not 7 to 33 bytes in hexadecimal", ErrAnchor, text)
+	}
+	return id, nil
+}
+
+// headerOf returns the rest of the line before the first block that begins with name.
+func headerOf(data []byte, name string) (string, bool) {
+	head, _, _ := bytes.Cut(data, []byte("-----BEGIN "))
+	for line := range bytes.Lines(head) {
+		if text, found := strings.CutPrefix(string(line), name); found {
+			return strings.TrimSpace(text), true
+		}
+	}
+	return "", false
 }
 
 // hardwareOf reads the line before the first block, if there is one.
 func hardwareOf(data []byte) (Hardware, error) {
-	head, _, _ := bytes.Cut(data, []byte("-----BEGIN "))
-	for line := range bytes.Lines(head) {
-		name, found := strings.CutPrefix(string(line), hardwareLine)
-		if hw := Hardware(strings.TrimSpace(name)); found {
-			if !hw.Known() {
-				return "", fmt.Errorf("%w: hardware %q is not known", ErrAnchor, hw)
-			}
-			return hw, nil
-		}
+	text, found := headerOf(data, hardwareLine)
+	if hw := Hardware(text); found && !hw.Known() {
+		return "", fmt.Errorf("%w: hardware %q is not known", ErrAnchor, hw)
 	}
-	return "", nil
+	return Hardware(text), nil
 }
 
 func parseAnchor(data []byte) (Anchor, error) {

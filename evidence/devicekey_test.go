@@ -3,11 +3,13 @@
 package evidence_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"errors"
 	"math/big"
 	"slices"
 	"testing"
@@ -99,5 +101,80 @@ func TestCertificatesInToken(t *testing.T) {
 		if v != nil && (v.Emulated || v.Root.Fingerprint() != c.anchors[0].Fingerprint()) {
 			t.Errorf("%s: under %v", name, v.Root)
 		}
+	}
+}
+
+// TestEnrolledInstance guards that the key of one device does not vouch for the instance ID of another (RFC 9783 section 4.2.1).
+func TestEnrolledInstance(t *testing.T) {
+	for name, c := range map[string]struct {
+		own, others []byte // instance IDs of the key's enrolment and of another key's
+		want        []string
+	}{
+		"enrolled without one": {nil, nil, nil},
+		"enrolled for it":      {id(33), nil, nil},
+		"for another":          {id(1), nil, []string{evidence.CodeInstance}},
+		"another device's":     {nil, id(33), []string{evidence.CodeRoot}},
+		"both":                 {id(33), id(33), []string{evidence.CodeRoot}},
+	} {
+		w := newWorld(t)
+		w.hw = "trustzone"
+		keys := []*ecdsa.PrivateKey{}
+		for range 2 {
+			key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+			must(t, err)
+			keys = append(keys, key)
+		}
+		var instance []byte
+		w.change = func(e *evidence.HardwareEvidence) {
+			msg, err := psa.Parse(e.Data)
+			must(t, err)
+			instance = msg.TokenInsecure().InstanceID
+			e.Data, err = psa.Mint(rand.Reader, keys[0], *msg.TokenInsecure())
+			must(t, err)
+			e.Collateral = nil
+		}
+		data := w.bundle(t)
+		in := w.input()
+		in.Anchors.Roots = nil
+		for i, enrolled := range [][]byte{c.own, c.others} {
+			a := evidence.Anchor{Public: keys[i].Public(), Hardware: evidence.TrustZone}
+			switch {
+			case len(enrolled) == 33:
+				a.Instance = instance
+			case len(enrolled) > 0:
+				a.Instance = bytes.Repeat([]byte{1}, 33)
+			}
+			pem, err := a.PEM()
+			must(t, err)
+			read, err := evidence.ParseAnchorPEM(pem)
+			must(t, err)
+			if !bytes.Equal(read.Instance, a.Instance) {
+				t.Errorf("%s: instance %x became %x", name, a.Instance, read.Instance)
+			}
+			in.Anchors.Roots = append(in.Anchors.Roots, read)
+		}
+		_, err := evidence.Verify(data, in)
+		if got := codes(err); !slices.Equal(got, c.want) {
+			t.Errorf("%s: got %v, want %v: %v", name, got, c.want, err)
+		}
+	}
+	for _, line := range []string{"Instance: zz\n", "Instance: 01\n"} {
+		pem, err := evidence.Anchor{Public: &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 2047), E: 65537}}.PEM()
+		must(t, err)
+		if _, err := evidence.ParseAnchorPEM(append([]byte(line), pem...)); !errors.Is(err, evidence.ErrAnchor) {
+			t.Errorf("%q: %v", line, err)
+		}
+	}
+}
+
+func id(n int) []byte { return make([]byte, n) }
+
+// TestUntilOfCertificates guards that Evidence is not good for longer than the certificates that vouch for it.
+func TestUntilOfCertificates(t *testing.T) {
+	w := newWorld(t)
+	v, err := evidence.Verify(w.bundle(t), w.input())
+	must(t, err)
+	if v.Until.IsZero() || v.UntilWhat == "" || v.Until.Before(now) {
+		t.Errorf("until %v, %q", v.Until, v.UntilWhat)
 	}
 }

@@ -73,7 +73,7 @@ func TestRevocation(t *testing.T) {
 		e.Collateral = chain
 	}
 	bundle := w.bundle(t)
-	soon, past := now.AddDate(0, 0, 5), now.AddDate(0, 0, -5)
+	soon, past, end := now.AddDate(0, 0, 5), now.AddDate(0, 0, -5), leaf.cert.NotAfter
 	type lists = []*x509.RevocationList
 	for name, c := range map[string]struct {
 		lists lists
@@ -81,11 +81,11 @@ func TestRevocation(t *testing.T) {
 		field string
 		until time.Time
 	}{
-		"no list":            {nil, nil, "unchecked: no", time.Time{}},
+		"no list":            {nil, nil, "unchecked: no", end},
 		"clean lists":        {lists{root.list(t, now.AddDate(0, 0, 9)), ca.list(t, soon)}, nil, "checked", soon},
 		"no list of the ca":  {lists{root.list(t, soon)}, nil, "unchecked: CN=device", soon},
-		"another's list":     {lists{stranger.list(t, soon, 33, 2)}, nil, "unchecked: CN=device", time.Time{}},
-		"old lists":          {lists{root.list(t, past), ca.list(t, past)}, nil, "stale: ", time.Time{}},
+		"another's list":     {lists{stranger.list(t, soon, 33, 2)}, nil, "unchecked: CN=device", end},
+		"old lists":          {lists{root.list(t, past), ca.list(t, past)}, nil, "stale: ", end},
 		"device revoked":     {lists{ca.list(t, soon, 33)}, []string{evidence.CodeRevoked}, "", time.Time{}},
 		"in an old list":     {lists{ca.list(t, past, 33)}, []string{evidence.CodeRevoked}, "", time.Time{}},
 		"maker revoked":      {lists{root.list(t, soon, 2)}, []string{evidence.CodeRevoked}, "", time.Time{}},

@@ -3,6 +3,7 @@
 package evidence
 
 import (
+	"bytes"
 	"crypto/x509"
 	"hash"
 	"time"
@@ -32,6 +33,24 @@ type HardwareInput struct {
 	Endorsements Endorsements // what the verifier itself keeps; may be nil
 	CRLs         []*x509.RevocationList
 	Now          time.Time
+}
+
+// CheckInstance checks that the enrolled key which vouches for s (its Root) is that of the instance that s names: the one
+// that the anchor was enrolled for, and none that another key was enrolled for. Without it a device could take another's name.
+func (in HardwareInput) CheckInstance(s *Signed) []*Mismatch {
+	want := s.Root.Instance
+	for _, a := range in.Anchors {
+		other := a.publicKey() != nil && a.Fingerprint() != s.Root.Fingerprint()
+		if other && len(a.Instance) > 0 && bytes.Equal(a.Instance, s.InstanceID) {
+			return []*Mismatch{{Code: CodeRoot, Claim: "attestation key of the instance", Expected: a.String(), Got: s.Root.String(),
+				Source: "the instance ID that this key was enrolled for", Hint: "another enrolled device has taken this one's name"}}
+		}
+	}
+	if len(want) == 0 || bytes.Equal(want, s.InstanceID) {
+		return nil
+	}
+	return []*Mismatch{{Code: CodeInstance, Claim: "instance ID", Expected: text(want), Got: text(s.InstanceID),
+		Source: "the enrolment of " + s.Root.String(), Hint: "the key is of another device than the Evidence says"}}
 }
 
 // Endorsements is a store of signed material about devices that does not come with the Evidence: certificates of chips,

@@ -59,6 +59,9 @@ func (psaVerifier) VerifyHardware(e HardwareEvidence, in HardwareInput) (*Signed
 	}
 	if !s.Rooted && len(chain) == 0 {
 		s.Root, s.Rooted = anchorOfKey(in.Anchors, verified.Public)
+		for _, m := range in.CheckInstance(s) {
+			f.add(*m)
+		}
 	}
 	return s, f.mismatches()
 }
@@ -189,6 +192,7 @@ func (v psaChain) verifyChain(chain [][]byte) (*x509.Certificate, error) {
 		switch {
 		case err == nil:
 			v.s.Root, v.s.Rooted = a, true
+			v.s.Until, v.s.UntilWhat = endOf(chains[0])
 			for _, m := range v.in.CheckRevocation(&crl.Checker{}, chains[0], v.s) {
 				v.f.add(*m)
 			}
@@ -206,6 +210,16 @@ func (v psaChain) verifyChain(chain [][]byte) (*x509.Certificate, error) {
 		Got: fmt.Sprintf("issuer %q", certs[len(certs)-1].Issuer.String()), Source: "the verifier's trust anchors",
 		Hint: "name this root as an anchor only if you know whose it is"})
 	return leaf, nil
+}
+
+// endOf says when the first certificate of a chain ends to be valid, and which that is.
+func endOf(chain []*x509.Certificate) (until time.Time, what string) {
+	for _, c := range chain {
+		if until.IsZero() || c.NotAfter.Before(until) {
+			until, what = c.NotAfter, fmt.Sprintf("the certificate of %q", c.Subject)
+		}
+	}
+	return until, what
 }
 
 // publicKey is the device key that the anchor is; nil for a root.

@@ -243,6 +243,7 @@ func (c *check) enrolled() (*ecdsa.PublicKey, error) {
 		keys = append(keys, key)
 		if c.m.platform.verify(key) {
 			c.signed.Root, c.signed.Rooted = a, true
+			c.all = append(c.all, c.in.CheckInstance(c.signed)...)
 			return key, nil
 		}
 	}

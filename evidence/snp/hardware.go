@@ -305,24 +305,8 @@ func (c *check) found(k *chain) {
 // revocation checks the chain above the signing key against AMD's lists. The keys of chips themselves are on none: they all
 // have the serial number 0.
 func (c *check) revocation(k *chain) {
-	if len(c.in.CRLs) == 0 {
-		c.signed.Fields["revocation"] = "unchecked: no revocation list"
-		return
-	}
-	r, err := c.h.lists.Check([]*x509.Certificate{k.root.issuer(k.signer), k.root.ARK}, c.in.CRLs, c.in.Now)
-	c.signed.Fields["revocation"] = "checked"
-	for _, u := range r.Unchecked {
-		c.signed.Fields["revocation"] = "unchecked: " + u.Why
-	}
-	if !r.Until.IsZero() && r.Until.Before(c.signed.Until) {
-		c.signed.Until, c.signed.UntilWhat = r.Until, r.UntilWhat
-	}
-	if errors.Is(err, crl.ErrRevoked) {
-		c.add(evidence.Mismatch{Code: evidence.CodeRevoked, Claim: "certificate of the " + k.signer.String() + "'s issuer", Expected: "not revoked",
-			Got: err.Error(), Source: "AMD's revocation list", Err: err})
-	} else if err != nil {
-		c.signed.Fields["revocation"] = "stale: " + err.Error()
-	}
+	above := []*x509.Certificate{k.root.issuer(k.signer), k.root.ARK}
+	c.all = append(c.all, c.in.CheckRevocation(&c.h.lists, above, c.signed)...)
 }
 
 // rootsOf returns the anchors that are AMD's roots, in this package's form.

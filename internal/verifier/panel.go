@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -22,8 +23,9 @@ const (
 	CodeThreshold   = "verifier.threshold"   // too few Verifiers accept
 )
 
-// Panel is what a Relying Party asks beside its own Verifier. The own one, in process, is one of the n; its verification of
-// authenticity is never overruled, its policy can be.
+// Panel is what a Relying Party asks beside its own Verifier. The own one, in process, is one of the n. The others can overrule
+// what it thinks of hardware and measurements, and nothing else: not that Evidence is authentic, fresh and of this Agent, not
+// what the Relying Party alone knows (configuration and TAs), and not that a production policy takes no emulated hardware.
 type Panel struct {
 	Clients []*Client
 	Need    int // how many of the n Verifiers have to accept, the own one included; 0 means all
@@ -63,14 +65,36 @@ func (p *Panel) Judge(ctx context.Context, b *evidence.Bundle, binding [64]byte,
 	}
 	f := appraisal.Finding{Code: CodeThreshold, Claim: "Verifiers that accept", Expected: fmt.Sprintf("%d of %d", need, n),
 		Got: fmt.Sprintf("%d: %s", accept, strings.Join(names, ", ")), Source: "the Relying Party's Verifiers", OK: accept >= need}
+	final := finality(r)
 	switch {
 	case !f.OK:
 		f.Hint = "see what each Verifier says"
 		r.Status = appraisal.TierContraindicated
-	case !r.OK():
+	case !r.OK() && final == "":
 		r.Status = r.Accept
+	case !r.OK():
+		f.OK, f.Got = false, f.Got+"; not the own one, whose word is final: "+final
+		f.Hint = "no other Verifier can judge this: mend what the own one names"
 	}
 	r.Findings = append(r.Findings, f)
+}
+
+// opinions are the codes of findings on which other Verifiers may differ: they see the same Evidence, and have policies of their
+// own.
+var opinions = []string{appraisal.CodeHardware, appraisal.CodeRoot, appraisal.CodeLifecycle, appraisal.CodeMeasurement,
+	appraisal.CodeUnknownMeasurement, appraisal.CodeReferenceTime, appraisal.CodeRule, appraisal.CodeField, appraisal.CodeDebug,
+	appraisal.CodeMigratable, appraisal.CodeVMPL, appraisal.CodeTCBStatus, appraisal.CodeAdvisory, appraisal.CodeCollateral,
+	CodeRefused, CodeUnreachable}
+
+// finality names what the own Verifier refuses and no other can overrule; empty if there is nothing.
+func finality(r *appraisal.Result) string {
+	var names []string
+	for _, f := range r.Failed() {
+		if !slices.Contains(opinions, f.Code) && !slices.Contains(names, f.Claim) {
+			names = append(names, f.Claim)
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // JudgeVerified is Judge for a bundle that verified over challenge as that of the Agent with this key.

@@ -278,3 +278,23 @@ func TestPanel(t *testing.T) {
 		}
 	}
 }
+
+// TestPanelOverrulesOpinionsOnly guards that no other Verifier makes good what it cannot judge: another owner's configuration, an
+// unexpected TA, emulated hardware under a production policy.
+func TestPanelOverrulesOpinionsOnly(t *testing.T) {
+	s := newService(t, evidence.TrustZone)
+	e := s.evidence(t, binding)
+	b := &evidence.Bundle{Hardware: e.Data, HardwareType: e.MediaType, Collateral: e.Collateral, Claims: []byte{0xa0}, Config: []byte("config")}
+	for code, overruled := range map[string]bool{appraisal.CodeMeasurement: true, appraisal.CodeRule: true, appraisal.CodeTCBStatus: true,
+		appraisal.CodeConfig: false, appraisal.CodeTAUnexpected: false, appraisal.CodeTAMissing: false, appraisal.CodeEmulated: false,
+		evidence.CodeNonce: false, evidence.CodeSignature: false, "appraisal.something-new": false} {
+		r := &appraisal.Result{Status: appraisal.TierContraindicated, Accept: appraisal.TierAffirming, Hardware: evidence.TrustZone, Emulated: true,
+			Findings: []appraisal.Finding{{Code: code, Claim: "the thing"}}}
+		p := &verifier.Panel{Clients: []*verifier.Client{s.client()}, Need: 1}
+		p.Judge(t.Context(), b, binding, r)
+		last := r.Findings[len(r.Findings)-1]
+		if r.OK() != overruled || last.OK != overruled || !overruled && !strings.Contains(last.Got, "the thing") {
+			t.Errorf("%s: %v, %+v", code, r.Status, last)
+		}
+	}
+}
