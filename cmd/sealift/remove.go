@@ -5,9 +5,12 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"sealift/internal/owner"
 )
 
 func newRemoveCmd(a *app) *cobra.Command {
@@ -25,16 +28,20 @@ func newRemoveCmd(a *app) *cobra.Command {
 			}
 			ctx, cancel := contextWithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			what := "removed"
+			what, result := "removed", map[string]any{"deployment": args[0], "removed": !forget, "forgotten": true}
 			if forget {
 				what, err = "forgotten here; the M/OC was not asked", o.Forget(args[0])
 			} else {
-				err = o.Remove(ctx, args[0])
+				var r *owner.Removal
+				if r, err = o.RemoveProven(ctx, args[0]); err == nil {
+					result["removal"] = r
+					what = removalText(r)
+				}
 			}
 			if err != nil {
 				return err
 			}
-			return a.print(map[string]any{"deployment": args[0], "removed": !forget, "forgotten": true}, func(w io.Writer) {
+			return a.print(result, func(w io.Writer) {
 				fmt.Fprintf(w, "%s: %s\n", args[0], what)
 			})
 		},
@@ -43,4 +50,13 @@ func newRemoveCmd(a *app) *cobra.Command {
 	cmd.Flags().DurationVar(&timeout, "timeout", 2*time.Minute, "give up waiting after this time")
 	cmd.Flags().BoolVar(&forget, "forget", false, "only drop the local record, for an M/OC that is gone for good")
 	return cmd
+}
+
+// removalText says what is proven of a removal.
+func removalText(r *owner.Removal) string {
+	if !r.Proven {
+		return "removed; there is no proof: " + printable(r.Why)
+	}
+	return fmt.Sprintf("removed; the appraised Agent %.16s%s signed that it destroyed %s", r.AgentKey, emulatedMark(r.Emulated),
+		printable(strings.Join(r.Destroyed, ", ")))
 }

@@ -260,7 +260,7 @@ func (w *world) succeeds(m teep.Message, reports int) {
 		w.t.Fatalf("%d reports, token %x", len(s.SUITReports), s.Token)
 	}
 	for _, data := range s.SUITReports {
-		rep, err := report.Parse(data)
+		rep, err := report.Open(data, report.Keys{Signers: []*cose.Key{w.agentKey}, Plain: true})
 		if err != nil || !rep.OK() || !bytes.Equal(rep.Nonce, s.Token) {
 			w.t.Fatalf("report %+v: %v", rep, err)
 		}
@@ -280,7 +280,7 @@ func (w *world) fails(m teep.Message, reason report.Reason, text string) {
 	if len(e.SUITReports) == 0 {
 		w.t.Fatalf("no report: %+v", e)
 	}
-	rep, err := report.Parse(e.SUITReports[len(e.SUITReports)-1])
+	rep, err := report.Open(e.SUITReports[len(e.SUITReports)-1], report.Keys{Signers: []*cose.Key{w.agentKey}, Plain: true})
 	if err != nil || rep.OK() || rep.Failure.Reason != reason || !bytes.Equal(rep.Nonce, e.Token) {
 		w.t.Fatalf("report %+v (%v), %v: %s", rep, rep.Failure, err, e.Msg)
 	}

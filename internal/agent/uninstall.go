@@ -40,7 +40,19 @@ func (a *Agent) uninstall(ctx context.Context, id suit.ComponentID) (*report.Rep
 		return &report.Report{URI: m.URI, Digest: m.Digest, Failure: &report.Failure{Reason: report.ReasonOperationFailed}}, err
 	}
 	a.log.Info("removed", "manifest", id.String())
+	rep.Items = append(rep.Items, destroyed(s, t.next)...)
 	return rep, nil
+}
+
+// destroyed reports what of the TEE was in the state before and is no longer: as components of size 0, which no component has that is
+// installed. Their keys are gone with the state before, and its counter; their TAs were stopped, and their folders in memory wiped.
+func destroyed(before, after *state) (items []report.Item) {
+	for _, c := range before.Components {
+		if c.Blob != nil && after.component(c.ID) == nil {
+			items = append(items, &report.SystemProperty{Component: c.ID, Params: suit.Params{suit.ParamSize: uint64(0)}})
+		}
+	}
+	return items
 }
 
 // drop runs the uninstall section of m and takes it out of the staged state.

@@ -36,12 +36,12 @@ func (a *Agent) update(ctx context.Context, m *teep.Update, encKey *cose.Key) (t
 		return failed(m.Token, teep.ErrCodePermanent, "%d manifests in one Update, more than %d", n, a.limits.Manifests), nil
 	}
 	var reports [][]byte
-	run := func(what string, do func() (*report.Report, error)) *teep.Error {
+	run := func(what string, removal bool, do func() (*report.Report, error)) *teep.Error {
 		rep, err := do()
 		if rep != nil && m.Token != nil {
 			rep.Nonce = m.Token
 		}
-		if data, ok := a.marshalReport(rep, encKey); ok {
+		if data, ok := a.marshalReport(rep, encKey, removal); ok {
 			reports = append(reports, data)
 		}
 		if err == nil {
@@ -53,13 +53,13 @@ func (a *Agent) update(ctx context.Context, m *teep.Update, encKey *cose.Key) (t
 		return e
 	}
 	for _, id := range m.UnneededManifestList {
-		if e := run(id.String(), func() (*report.Report, error) { return a.uninstall(ctx, id) }); e != nil {
+		if e := run(id.String(), true, func() (*report.Report, error) { return a.uninstall(ctx, id) }); e != nil {
 			return e, nil
 		}
 	}
 	for i, envelope := range m.ManifestList {
 		what := fmt.Sprintf("manifest %d", i+1)
-		if e := run(what, func() (*report.Report, error) { return a.install(ctx, envelope) }); e != nil {
+		if e := run(what, false, func() (*report.Report, error) { return a.install(ctx, envelope) }); e != nil {
 			return e, nil
 		}
 	}
@@ -102,11 +102,16 @@ func explain(err error) string {
 }
 
 // marshalReport encodes a report, and encrypts it where there is a key: the plaintext is then a byte string (suit-report section 5).
-func (a *Agent) marshalReport(rep *report.Report, encKey *cose.Key) ([]byte, bool) {
+// That of a removal is signed as well: it is the owner's proof, whom the TAM hands it on to.
+func (a *Agent) marshalReport(rep *report.Report, encKey *cose.Key, signed bool) ([]byte, bool) {
 	if rep == nil || rep.Digest.IsZero() {
 		return nil, false
 	}
-	data, err := rep.Marshal()
+	var p report.Protection
+	if signed {
+		p.Signer = a.identity.signer
+	}
+	data, err := rep.Protect(a.opts.Rand, p)
 	if err == nil && encKey != nil {
 		data, err = a.sealFor(encKey, cose.ContextSUITReport, cose.MustMarshal(data))
 	}

@@ -83,6 +83,7 @@ func (r *agentRun) keyName() string {
 type reply struct {
 	msg teep.Message // nil where it says nothing
 	bad error        // why what it says is no message of the Agent
+	by  *cose.Key    // the key that msg verified with
 }
 
 func (a *reply) what() string {
@@ -145,7 +146,7 @@ func (r *agentRun) read(answer []byte) *reply {
 		r.errors = append(r.errors, e)
 	}
 	r.algs = append(r.algs, v.Algorithm)
-	return &reply{msg: v.Message}
+	return &reply{msg: v.Message, by: v.Key}
 }
 
 // namedKey is the key that an Agent says it has: in Sealift's option, or in the cnf claim of an EAT (RFC 8747).
@@ -248,10 +249,10 @@ func (a *reply) isError(request teep.Message, codes ...teep.ErrCode) (*teep.Erro
 	return e, teep.CheckToken(request, e)
 }
 
-// nonces checks that every report repeats the token.
-func nonces(reports [][]byte, token []byte) error {
+// nonces checks that every report repeats the token, and that the Agent has signed it where it is signed.
+func nonces(reports [][]byte, token []byte, by *cose.Key) error {
 	for i, data := range reports {
-		rep, err := report.Parse(data)
+		rep, err := report.Open(data, report.Keys{Signers: []*cose.Key{by}, Plain: true})
 		if err != nil {
 			return fmt.Errorf("SUIT Report %d: %w", i+1, err)
 		}

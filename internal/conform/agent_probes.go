@@ -98,7 +98,7 @@ func allItems(ctx context.Context, r *agentRun) error {
 	if err != nil {
 		return err
 	}
-	if err := nonces(m.SUITReports, q.Token); err != nil {
+	if err := nonces(m.SUITReports, q.Token, r.AgentKey); err != nil {
 		return err
 	}
 	return remark(fmt.Sprintf("%d components, %d extensions, %d reports", len(m.TCList), len(m.ExtList), len(m.SUITReports)))

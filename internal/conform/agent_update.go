@@ -52,7 +52,7 @@ func isSuccess(u *teep.Update, a *reply) error {
 	if !ok {
 		return fmt.Errorf("answered with %s", a.what())
 	}
-	return errors.Join(teep.CheckToken(u, s), nonces(s.SUITReports, u.Token))
+	return errors.Join(teep.CheckToken(u, s), nonces(s.SUITReports, u.Token, a.by))
 }
 
 func badManifest(ctx context.Context, r *agentRun) error {
@@ -65,7 +65,7 @@ func badManifest(ctx context.Context, r *agentRun) error {
 	if err != nil {
 		return err
 	}
-	return nonces(e.SUITReports, u.Token)
+	return nonces(e.SUITReports, u.Token, a.by)
 }
 
 func unknownManifest(ctx context.Context, r *agentRun) error {

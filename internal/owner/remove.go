@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"sealift/internal/fault"
 	"sealift/internal/moc/mocapi"
@@ -14,16 +15,22 @@ import (
 // Remove deletes a deployment: the Agent drops the TA and PD, the device destroys the TEE instance with its secrets, and when it has reported
 // that, this owner's folder forgets the deployment. It waits until then.
 func (o *Owner) Remove(ctx context.Context, ref string) error {
+	_, err := o.RemoveProven(ctx, ref)
+	return err
+}
+
+// RemoveProven is Remove, and says whether the Agent has proven its part; the folder keeps that.
+func (o *Owner) RemoveProven(ctx context.Context, ref string) (*Removal, error) {
 	d, err := o.find(ref)
 	if fault.Is(err, fault.NotFound) && o.listed(ctx, ref) {
 		d, err = &deployment{ID: ref, Context: o.Context}, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s, err := o.connect(d.Context)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	now, err := persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.DeleteDeployment(ctx, d.ID) })
 	for err == nil && now.State != mocapi.StateRemoved {
@@ -31,19 +38,28 @@ func (o *Owner) Remove(ctx context.Context, ref string) error {
 		if now, err = persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.Deployment(ctx, d.ID, since, longPoll) }); err != nil && ctx.Err() != nil {
 			e := fault.New(fault.Unavailable, "the device has not reported the deployment %s gone (it is %s)", d.ID, last.State)
 			if !last.DeviceSilentSince.IsZero() {
-				return e.WithHint("%s; the removal goes on when it is back, and remove --forget drops the local record alone", silence(last))
+				return nil, e.WithHint("%s; the removal goes on when it is back, and remove --forget drops the local record alone", silence(last))
 			}
-			return e.WithHint("the removal goes on; run remove again to wait for it, or --forget to drop the local record alone")
+			return nil, e.WithHint("the removal goes on; run remove again to wait for it, or --forget to drop the local record alone")
 		}
 	}
 	if err != nil && !fault.Is(err, fault.NotFound) {
-		return err
+		return nil, err
+	}
+	r := o.proveRemoval(d, now)
+	if err := o.Home.AddRemoval(d.ID, r); err != nil {
+		return nil, err
 	}
 	if err := o.Home.RemoveDeployment(d.ID); err != nil {
-		return err
+		return nil, err
 	}
 	o.tell("remove", "moc", fmt.Sprintf("the device reported deployment %s gone", d.ID))
-	return nil
+	if r.Proven {
+		o.tell("remove", "agent", fmt.Sprintf("the Agent %.16s signed that it has destroyed %s%s", r.AgentKey, strings.Join(r.Destroyed, ", "), mark(r.Emulated)))
+	} else {
+		o.tell("remove", "owner", "there is no proof of the removal: "+r.Why)
+	}
+	return r, nil
 }
 
 // listed reports whether the M/OC of the context in use has a deployment of that id of this owner's, though the folder has not.

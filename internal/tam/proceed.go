@@ -87,17 +87,18 @@ func (e *Engine) missing(d *store.Deployment) *store.Package {
 }
 
 // outcome checks the reports of a Success or Error: each bears the Update's token (suit-report section 4; teep-protocol section 4.5).
-func (e *Engine) outcome(reports [][]byte, token []byte) ([]*report.Report, error) {
+func (e *Engine) outcome(reports [][]byte, token []byte, agent *cose.Key) ([]*report.Report, error) {
 	var out []*report.Report
 	for _, data := range reports {
 		data, err := e.Keys.open(data, cose.ContextSUITReport)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", errDropped, err)
 		}
-		r, err := report.Parse(data)
+		o, err := report.Open(data, report.Keys{Signers: []*cose.Key{agent}, Plain: true})
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", errDropped, err)
 		}
+		r := o.Report
 		if !bytes.Equal(r.Nonce, token) {
 			return nil, fmt.Errorf("%w: a SUIT Report over another nonce", errDropped)
 		}
@@ -112,7 +113,7 @@ func (e *Engine) success(ctx context.Context, id string, key *cose.Key, m *teep.
 	if err != nil {
 		return nil, err
 	}
-	reports, err := e.outcome(m.SUITReports, m.Token)
+	reports, err := e.outcome(m.SUITReports, m.Token, key)
 	if err != nil {
 		return nil, err
 	}
@@ -126,6 +127,7 @@ func (e *Engine) success(ctx context.Context, id string, key *cose.Key, m *teep.
 			return course.Refresh(tx, d)
 		}
 		if kind == kindRemoval {
+			e.keepProof(d, m.SUITReports)
 			course.SetInstalled(d, nil)
 			reply, err = e.proceed(tx, d)
 			return err
@@ -155,6 +157,16 @@ func (e *Engine) success(ctx context.Context, id string, key *cose.Key, m *teep.
 		return nil
 	})
 	return reply, err
+}
+
+// keepProof keeps the Agent's signed reports of a removal for the owner: the TAM opens their encryption, and cannot make one.
+func (e *Engine) keepProof(d *store.Deployment, reports [][]byte) {
+	for _, data := range reports {
+		data, err := e.Keys.open(data, cose.ContextSUITReport)
+		if err == nil {
+			d.Removal = append(slices.Clone(d.Removal), data)
+		}
+	}
 }
 
 // withdraw has the Agent drop candidates that no update waits for.
@@ -253,7 +265,7 @@ func (e *Engine) failure(ctx context.Context, id string, key *cose.Key, m *teep.
 	if err != nil {
 		return nil, err
 	}
-	reports, err := e.outcome(m.SUITReports, m.Token)
+	reports, err := e.outcome(m.SUITReports, m.Token, key)
 	if err != nil {
 		return nil, err
 	}

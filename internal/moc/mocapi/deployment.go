@@ -92,6 +92,7 @@ type Deployment struct {
 	InstanceStatus *InstanceStatus      `json:"instance_status,omitempty"` // as the Broker announced it last
 	Installed      []InstalledComponent `json:"installed"`                 // as the Agent listed it last, in order of installation
 	Update         *Update              `json:"update,omitempty"`          // the last one that was asked for
+	Removal        [][]byte             `json:"removal,omitempty"`         // SUIT Reports, each signed by the Agent (COSE_Sign1), of what it has removed
 
 	// DeviceSilentSince is when the device was heard of last, if its Broker's lease has run out since.
 	DeviceSilentSince time.Time `json:"device_silent_since,omitzero"`

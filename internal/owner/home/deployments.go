@@ -6,14 +6,31 @@ import "errors"
 
 // Deployments returns every stored deployment, sorted by ID. What a deployment is made of is the caller's business.
 func Deployments[T any](h *Home) ([]*T, error) {
-	names, err := h.list(kindDeployment, ".json")
+	return allOf[T](h, kindDeployment)
+}
+
+// Removals returns what is kept of removed deployments, sorted by ID.
+func Removals[T any](h *Home) ([]*T, error) { return allOf[T](h, kindRemoval) }
+
+// AddRemoval stores what is kept of a removed deployment.
+func (h *Home) AddRemoval(id string, v any) error {
+	unlock, err := h.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return h.writeJSON(kindRemoval, id, v)
+}
+
+func allOf[T any](h *Home, kind string) ([]*T, error) {
+	names, err := h.list(kind, ".json")
 	if err != nil {
 		return nil, err
 	}
 	var all []*T
 	for _, name := range names {
 		v := new(T)
-		if err := h.readJSON(kindDeployment, name, v); errors.Is(err, ErrNotFound) {
+		if err := h.readJSON(kind, name, v); errors.Is(err, ErrNotFound) {
 			continue // removed since it was listed
 		} else if err != nil {
 			return nil, err

@@ -10,6 +10,7 @@
 //	anchors/NAME.pem         trust anchors for hardware; a policy says by fingerprint which of them count
 //	apps/NAME.json           the last sequence number of each application
 //	deployments/ID.json      what was deployed, what was appraised, what was released
+//	removals/ID.json         what the Agent of a removed deployment has signed for
 //
 // Every file is written beside its final name, synced and renamed, so that a kill leaves the old one or the new one; all are readable
 // by their owner alone. Reading and changing a file takes a lock of the whole folder, so that two commands at one time do not give
@@ -47,6 +48,7 @@ const (
 	kindAnchor     = "anchors"
 	kindApp        = "apps"
 	kindDeployment = "deployments"
+	kindRemoval    = "removals"
 )
 
 var fileName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,79}$`)
