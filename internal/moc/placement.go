@@ -3,6 +3,7 @@
 package moc
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"regexp"
@@ -186,7 +187,7 @@ func (w *wish) serves(d *store.Device, used int, now time.Time) ([]usecase.Cell,
 	}
 	switch {
 	case len(cells) == 0:
-		return no("instance", "it runs %s, the request accepts %s", strings.Join(a.InstanceTypes, ", "), join(w.instances))
+		return no("instance", "it runs %s, the request accepts %s", cmp.Or(strings.Join(a.InstanceTypes, ", "), "none"), join(w.instances))
 	case used >= a.Capacity:
 		return no("capacity", "%d of %d instances are taken", used, a.Capacity)
 	}

@@ -146,7 +146,7 @@ func draw(table map[usecase.Cell]map[usecase.Mode]run) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-20s", "EMULATED")
 	for _, m := range usecase.Modes() {
-		fmt.Fprintf(&b, "%-20s", m)
+		fmt.Fprintf(&b, "%-24s", m)
 	}
 	for _, i := range usecase.Instances() {
 		for _, h := range usecase.AllHardware() {
@@ -159,10 +159,10 @@ func draw(table map[usecase.Cell]map[usecase.Mode]run) string {
 			for _, m := range usecase.Modes() {
 				r, ok := table[c][m]
 				if !ok || r.Exit != 0 {
-					fmt.Fprintf(&b, "%-20s", "-")
+					fmt.Fprintf(&b, "%-24s", "-")
 					continue
 				}
-				fmt.Fprintf(&b, "%-20s", fmt.Sprintf("ok %5.1fs %.6x", float64(r.Millis)/1000, sha256.Sum256([]byte(r.Answer))))
+				fmt.Fprintf(&b, "%-24s", fmt.Sprintf("ok %5.1fs %.6x", float64(r.Millis)/1000, sha256.Sum256([]byte(r.Answer))))
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -252,7 +253,7 @@ type console struct {
 	tail []byte
 }
 
-const consoleTail = 2048
+const consoleTail = 4096
 
 func (c *console) Write(p []byte) (int, error) {
 	c.mu.Lock()
@@ -277,5 +278,10 @@ func (c *console) last() string {
 		return "; its console is empty"
 	}
 	lines := strings.Split(text, "\n")
-	return "; the last lines of its console: " + strings.Join(lines[max(0, len(lines)-4):], " | ")
+	end := lines[max(0, len(lines)-4):]
+	// A kernel that gives up says why, and then what it was doing in many lines.
+	if at := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, "Kernel panic") }); at >= 0 && at < len(lines)-4 {
+		end = append([]string{lines[at]}, end[1:]...)
+	}
+	return "; the last lines of its console: " + strings.Join(end, " | ")
 }
