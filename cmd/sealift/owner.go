@@ -3,6 +3,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -61,12 +62,30 @@ func (a *app) openOwner(f ownerFlags) (*owner.Owner, error) {
 	if o.Panel, err = f.panel.panel(); err != nil {
 		return nil, err
 	}
-	if a.interactive() {
-		o.Progress = func(what string, done, total int64) {
-			fmt.Fprintf(a.stderr, "\r\x1b[Ksending %s: %d of %d MiB\r", what, done>>20, total>>20)
+	o.Progress = a.progress()
+	return o, nil
+}
+
+// progress returns what shows how far a transfer is: with --json one line of JSON on stderr each time, on a terminal one line that is
+// written over, else nothing.
+func (a *app) progress() func(what string, done, total int64) {
+	switch {
+	case a.json:
+		return func(what string, done, total int64) {
+			if total < 4<<20 {
+				return
+			}
+			line, err := json.Marshal(map[string]any{"event": "progress", "what": what, "bytes": done, "total": total})
+			if err == nil {
+				a.say("%s", line)
+			}
+		}
+	case a.interactive():
+		return func(what string, done, total int64) {
+			fmt.Fprintf(a.stderr, "\r\x1b[K%s: %d of %d MiB\r", printable(what), done>>20, total>>20)
 		}
 	}
-	return o, nil
+	return nil
 }
 
 // printEvent writes one line of progress: when, who, what.

@@ -106,6 +106,11 @@ func writeStatusDetail(w io.Writer, s *owner.Status) {
 	}
 	tw.Flush()
 	writeUpdate(w, s.Remote)
+	if st := s.Remote.InstanceStatus; st != nil {
+		for _, t := range st.Transfers {
+			fmt.Fprintf(w, "installing %s: %d of %d MiB\n", printable(t.Component), t.Bytes>>20, t.Total>>20)
+		}
+	}
 	if st := s.Remote.InstanceStatus; st != nil && st.LastError != "" {
 		fmt.Fprintf(w, "the device says: %s\n", printable(st.LastError))
 	}

@@ -33,9 +33,10 @@ type runner struct {
 	served  uint64 // the Wake that was served to the end
 	fresh   bool   // no session has ended well since the last attach
 	agent   *channel.AgentClient
-	err     error      // of the last attempt to launch, attach or talk
-	reeErr  error      // of the last thing that the Agent asked of the REE
-	refusal string     // what the Agent itself says is wrong
+	err     error  // of the last attempt to launch, attach or talk
+	reeErr  error  // of the last thing that the Agent asked of the REE
+	refusal string // what the Agent itself says is wrong
+	moving  map[string]mocapi.Transfer
 	session sync.Mutex // one TEEP session at a time
 }
 

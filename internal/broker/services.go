@@ -51,7 +51,12 @@ func (s reeServices) noted(doing string, id suit.ComponentID, err error) error {
 
 // Fetch implements channel.BrokerService.
 func (s reeServices) Fetch(ctx context.Context, uri string, limit int64) (io.ReadCloser, error) {
-	return s.b.fetcher.fetch(ctx, uri, limit, nil)
+	r := s.b.runner(s.instance)
+	return s.b.fetcher.fetch(ctx, uri, limit, func(n, total int64, done bool) {
+		if r != nil {
+			r.moved(uri, n, total, done)
+		}
+	})
 }
 
 // REEInstall implements channel.BrokerService.

@@ -110,6 +110,13 @@ func checkAnnouncement(a *mocapi.Announcement) error {
 	if a.Capacity < 0 || len(a.Instances) > maxInstances || len(a.InstanceTypes) > 3 || len(a.Images) > 3 {
 		return bad("the announcement has a negative capacity or too many instances")
 	}
+	for _, i := range a.Instances {
+		for _, t := range i.Transfers {
+			if len(i.Transfers) > maxTransfers || len(t.Payload) > maxPayload {
+				return bad("the announcement has too many transfers of instance %q, or a name that is too long", i.ID)
+			}
+		}
+	}
 	for instance, digest := range a.Images {
 		if _, err := usecase.ParseInstance(instance); err != nil {
 			return bad("the announcement: %w", err)
@@ -142,6 +149,7 @@ func (s *Server) applyAnnouncement(c *call, a *mocapi.Announcement) error {
 		var status *mocapi.InstanceStatus
 		if i >= 0 {
 			status = &a.Instances[i]
+			status.Transfers = nameTransfers(d, status.Transfers)
 		}
 		if !gone && d.Private.Seen == (d.Private.Seen || i >= 0) && d.RelayAddr == a.RelayAddr && reflect.DeepEqual(status, d.InstanceStatus) {
 			continue

@@ -240,6 +240,7 @@ func (o *Owner) follow(ctx context.Context, ref string, done func(*mocapi.Deploy
 				o.tell("wait", "moc", silence(dep))
 			}
 		}
+		o.tellTransfers(dep)
 		last, since = dep, dep.Version
 		switch {
 		case done(dep):
@@ -273,6 +274,16 @@ func timeoutError(dep *mocapi.Deployment) error {
 		return e.WithHint("the device says: %s", st.LastError)
 	}
 	return e.WithHint("sealift status %s shows where it stands; a longer --timeout waits longer", dep.ID)
+}
+
+// tellTransfers tells how much of the large payloads has reached the device.
+func (o *Owner) tellTransfers(dep *mocapi.Deployment) {
+	if o.Progress == nil || dep.InstanceStatus == nil {
+		return
+	}
+	for _, t := range dep.InstanceStatus.Transfers {
+		o.Progress("installing "+t.Component, t.Bytes, t.Total)
+	}
 }
 
 // followFrom says that the first n steps of a deployment are known.

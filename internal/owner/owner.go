@@ -37,7 +37,8 @@ type Owner struct {
 	Home    *home.Home
 	Context string      // name of the context (M/OC); empty: the one in use
 	Events  func(Event) // told what happens, in order, from the goroutine of the call; may be nil
-	// Progress is told, now and then and from any goroutine, how many bytes of an upload were sent; may be nil.
+	// Progress is told, now and then and from any goroutine, how many bytes of an upload were sent, or of a payload have reached the
+	// device; may be nil. What begins with "sending" or "installing".
 	Progress func(what string, done, total int64)
 	HTTP     *http.Client     // for the M/OC; nil: one with the context's certificate authority
 	Rand     io.Reader        // crypto/rand

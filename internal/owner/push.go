@@ -47,7 +47,7 @@ func (o *Owner) push(ctx context.Context, s *session, repository string, a archi
 	_, err = persist(ctx, o, func() (struct{}, error) {
 		remoteOptions := []remote.Option{remote.WithContext(ctx), remote.WithTransport(s.transport(u.Host)),
 			remote.WithRetryBackoff(remote.Backoff{Steps: 1})}
-		sent := &progress{report: o.Progress, what: "package " + a.Role, total: size}
+		sent := &progress{report: o.Progress, what: "sending package " + a.Role, total: size}
 		for _, b := range blobs {
 			if err := remote.WriteLayer(target.Context(), layer{b, sent}, remoteOptions...); err != nil {
 				return struct{}{}, pushError(ctx, err)

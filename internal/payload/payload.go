@@ -19,6 +19,7 @@ type Payload struct {
 	Offset     int // of the directive in its section
 	Index      int // of the component that it is written to
 	Component  suit.ComponentID
+	Target     suit.ComponentID // that its content ends in: Component, or what copies from it
 	Dependency bool
 	Digest     suit.Digest // parameter image-digest of the component; zero if none is set
 	Size       uint64      // parameter image-size, 0 if none is set
@@ -116,11 +117,23 @@ func (w *walker) command(cmd *suit.Command, index int) {
 	case suit.CodeFetch:
 		w.fetch(cmd, index)
 	case suit.CodeCopy:
+		w.copied(index)
 		if _, encrypted := w.params[index].Bytes(suit.ParamEncryptionInfo); encrypted {
 			src, _ := w.params[index].Uint(suit.ParamSource)
 			for i := range w.out {
 				w.out[i].Encrypted = w.out[i].Encrypted || uint64(w.out[i].Index) == src
 			}
+		}
+	}
+}
+
+// copied notes where the payload of a component goes.
+func (w *walker) copied(index int) {
+	src, ok := w.params[index].Uint(suit.ParamSource)
+	id, _, known := w.manifest.Component(index)
+	for i := range w.out {
+		if ok && known && uint64(w.out[i].Index) == src {
+			w.out[i].Target = id
 		}
 	}
 }
@@ -143,6 +156,7 @@ func (w *walker) fetch(cmd *suit.Command, index int) {
 	p := Payload{Section: w.section, Offset: cmd.Offset, Index: index}
 	p.URI, _ = params.URI()
 	p.Component, p.Dependency, _ = w.manifest.Component(index)
+	p.Target = p.Component
 	p.Digest, _ = params.Digest()
 	p.Size, _ = params.Uint(suit.ParamSize)
 	_, p.Encrypted = params.Bytes(suit.ParamEncryptionInfo)

@@ -31,7 +31,7 @@ func TestOf(t *testing.T) {
 	want := []payload.Payload{
 		{URI: "a1", Section: suit.MemberPayloadFetch, Digest: a, Size: 1},
 		{URI: "a2", Section: suit.MemberPayloadFetch, Digest: a, Size: 1},
-		{URI: "c", Section: suit.MemberInstall, Index: 1, Digest: b, Encrypted: true},
+		{URI: "c", Section: suit.MemberInstall, Index: 1, Digest: b, Encrypted: true, Target: suit.NewComponentID("c")},
 	}
 	got := payload.Of(m)
 	if len(got) != len(want) {
@@ -39,7 +39,10 @@ func TestOf(t *testing.T) {
 	}
 	for i, w := range want {
 		g := got[i]
-		if g.URI != w.URI || g.Section != w.Section || g.Index != w.Index || !g.Digest.Equal(w.Digest) || g.Size != w.Size || g.Encrypted != w.Encrypted {
+		if w.Target == nil {
+			w.Target = suit.NewComponentID("a")
+		}
+		if g.URI != w.URI || g.Section != w.Section || g.Index != w.Index || !g.Digest.Equal(w.Digest) || g.Size != w.Size || g.Encrypted != w.Encrypted || !g.Target.Equal(w.Target) {
 			t.Errorf("got %+v, want %+v", g, w)
 		}
 	}

@@ -41,6 +41,16 @@ type InstanceStatus struct {
 	Running   bool       `json:"running"`
 	UAs       []UAStatus `json:"uas,omitempty"`
 	LastError string     `json:"last_error,omitempty"` // of launching or of the last TEEP session; empty after a success
+	// Transfers are the large payloads that the Agent is reading now.
+	Transfers []Transfer `json:"transfers,omitempty"`
+}
+
+// Transfer is a payload on its way to an Agent.
+type Transfer struct {
+	Payload   string `json:"payload"`             // as the Broker says it, its URI; as the M/OC tells it, "sha256:<hex>" where the URI is a digest
+	Component string `json:"component,omitempty"` // that it is for: the M/OC reads that in the manifest
+	Bytes     int64  `json:"bytes"`
+	Total     int64  `json:"total"`
 }
 
 // UAStatus is one UA in the REE.
