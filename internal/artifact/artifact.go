@@ -68,7 +68,7 @@ type Store struct {
 	uploads map[string]*upload
 }
 
-// Open opens or makes the store in dir. Uploads of a former process are deleted.
+// Open opens or makes the store in dir. Uploads of a former process may go on.
 func Open(dir string, o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -91,13 +91,13 @@ func Open(dir string, o Options) (*Store, error) {
 		o.GarbageAge = 24 * time.Hour
 	}
 	s := &Store{dir: dir, opts: o, uploads: map[string]*upload{}}
-	if err := os.RemoveAll(filepath.Join(dir, "uploads")); err != nil {
-		return nil, fmt.Errorf("opening the artifact store: %w", err)
-	}
 	for _, sub := range []string{"uploads", "blobs", "repositories"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return nil, fmt.Errorf("opening the artifact store: %w", err)
 		}
+	}
+	if err := s.resumeUploads(); err != nil {
+		return nil, fmt.Errorf("opening the artifact store: %w", err)
 	}
 	return s, nil
 }

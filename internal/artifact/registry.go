@@ -224,9 +224,13 @@ func (g *registry) endUpload(w http.ResponseWriter, r *http.Request, t target, u
 	return nil
 }
 
-// abandon drops an upload that cannot go on. A chunk at the wrong offset was not written, so the client may try again.
+// abandon drops an upload that cannot go on. A chunk at the wrong offset was not written, and of one that was cut off what has arrived
+// is kept, so the client may go on: it asks where.
 func (g *registry) abandon(id string, err error) {
-	if !errors.Is(err, errOffset) {
+	switch {
+	case errors.Is(err, errCutOff):
+		g.setCutOff(id)
+	case !errors.Is(err, errOffset):
 		g.cancel(id)
 	}
 }
@@ -335,6 +339,7 @@ var answers = []struct {
 	{errMethod, http.StatusMethodNotAllowed, "UNSUPPORTED"},
 	{syscall.ENOSPC, http.StatusInsufficientStorage, "SIZE_INVALID"},
 	{syscall.EDQUOT, http.StatusInsufficientStorage, "SIZE_INVALID"},
+	{errCutOff, http.StatusBadRequest, "BLOB_UPLOAD_INVALID"},
 	{io.ErrUnexpectedEOF, http.StatusBadRequest, "BLOB_UPLOAD_INVALID"},
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 )
@@ -18,7 +19,9 @@ type upload struct {
 	repo string
 	path string
 	size int64
-	last time.Time // guarded by Store.mu
+	last time.Time // guarded by Store.mu, like the next
+	// cutOff: the client has gone in the middle, and may come back.
+	cutOff bool
 }
 
 // begin starts an upload and forgets those without progress.
@@ -28,11 +31,11 @@ func (s *Store) begin(repo string) (string, error) {
 	now := s.opts.Now()
 	for id, u := range s.uploads {
 		if now.Sub(u.last) > s.opts.UploadAge {
-			os.Remove(u.path)
+			u.remove()
 			delete(s.uploads, id)
 		}
 	}
-	if len(s.uploads) >= s.opts.MaxUploads {
+	if len(s.uploads) >= s.opts.MaxUploads && !s.dropCutOff() {
 		return "", ErrBusy
 	}
 	id := randomName()
@@ -44,8 +47,76 @@ func (s *Store) begin(repo string) (string, error) {
 	if err := f.Close(); err != nil {
 		return "", err
 	}
+	if err := os.WriteFile(path+repoSuffix, []byte(repo), 0o600); err != nil {
+		return "", errors.Join(fmt.Errorf("starting an upload: %w", err), os.Remove(path))
+	}
 	s.uploads[id] = &upload{repo: repo, path: path, last: now}
 	return id, nil
+}
+
+// repoSuffix ends the name of the file that says which repository an upload is for.
+const repoSuffix = ".repository"
+
+func (u *upload) remove() {
+	_ = os.Remove(u.path)
+	_ = os.Remove(u.path + repoSuffix)
+}
+
+// resumeUploads takes over what a former process was sent. Its content is hashed at the end as ever, so it need not have been
+// synced. What is too old, or not whole, goes.
+func (s *Store) resumeUploads() error {
+	dir := filepath.Join(s.dir, "uploads")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		id, isRepo := strings.CutSuffix(e.Name(), repoSuffix)
+		path := filepath.Join(dir, id)
+		if !isRepo {
+			if _, err := os.Stat(path + repoSuffix); err != nil {
+				_ = os.Remove(path)
+			}
+			continue
+		}
+		u := &upload{path: path}
+		st, err := os.Stat(path)
+		repo, readErr := os.ReadFile(path + repoSuffix)
+		u.repo = string(repo)
+		if err != nil || readErr != nil || !ValidRepository(u.repo) || s.opts.Now().Sub(st.ModTime()) > s.opts.UploadAge ||
+			len(s.uploads) >= s.opts.MaxUploads {
+			u.remove()
+			continue
+		}
+		u.size, u.last, u.cutOff = st.Size(), st.ModTime(), true
+		s.uploads[id] = u
+	}
+	return nil
+}
+
+// dropCutOff makes room: of the uploads whose client has gone, the one goes that has waited for longest. The caller holds s.mu.
+func (s *Store) dropCutOff() bool {
+	oldest := ""
+	for id, u := range s.uploads {
+		if u.cutOff && (oldest == "" || u.last.Before(s.uploads[oldest].last)) {
+			oldest = id
+		}
+	}
+	if oldest == "" {
+		return false
+	}
+	s.uploads[oldest].remove()
+	delete(s.uploads, oldest)
+	return true
+}
+
+// setCutOff notes that the client of an upload has gone.
+func (s *Store) setCutOff(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if u := s.uploads[id]; u != nil {
+		u.cutOff = true
+	}
 }
 
 // find returns an upload of a repository.
@@ -56,7 +127,7 @@ func (s *Store) find(repo, id string) (*upload, error) {
 	if u == nil || u.repo != repo {
 		return nil, ErrNotFound
 	}
-	u.last = s.opts.Now()
+	u.last, u.cutOff = s.opts.Now(), false
 	return u, nil
 }
 
@@ -65,13 +136,27 @@ func (s *Store) cancel(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if u := s.uploads[id]; u != nil {
-		os.Remove(u.path)
+		u.remove()
 		delete(s.uploads, id)
 	}
 }
 
 // errOffset says that a chunk does not begin where the last one ended.
 var errOffset = errors.New("artifact: the chunk does not continue the upload")
+
+// errCutOff says that a chunk ended before its end.
+var errCutOff = errors.New("artifact: the chunk was cut off")
+
+// readErrors marks the errors of a body, to tell them from those of the disk.
+type readErrors struct{ io.Reader }
+
+func (r readErrors) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("%w: %w", errCutOff, err)
+	}
+	return n, err
+}
 
 // add appends body to an upload; start is the offset that the client claims, -1 if it claims none.
 func (s *Store) add(u *upload, start int64, body io.Reader) error {
@@ -83,7 +168,7 @@ func (s *Store) add(u *upload, start int64, body io.Reader) error {
 		return err
 	}
 	// One byte more than allowed tells too large from just fitting.
-	n, err := io.Copy(f, io.LimitReader(body, s.opts.MaxBlob-u.size+1))
+	n, err := io.Copy(f, io.LimitReader(readErrors{body}, s.opts.MaxBlob-u.size+1))
 	u.size += n
 	if err == nil && u.size > s.opts.MaxBlob {
 		err = ErrTooLarge

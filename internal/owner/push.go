@@ -44,12 +44,20 @@ func (o *Owner) push(ctx context.Context, s *session, repository string, a archi
 	for _, b := range blobs {
 		size += b.Size
 	}
+	begun := uploads{}
+	client := &http.Client{Transport: s.transport(u.Host)}
 	_, err = persist(ctx, o, func() (struct{}, error) {
 		remoteOptions := []remote.Option{remote.WithContext(ctx), remote.WithTransport(s.transport(u.Host)),
 			remote.WithRetryBackoff(remote.Backoff{Steps: 1})}
 		sent := &progress{report: o.Progress, what: "sending package " + a.Role, total: size}
 		for _, b := range blobs {
-			if err := remote.WriteLayer(target.Context(), layer{b, sent}, remoteOptions...); err != nil {
+			var err error
+			if b.Size >= largeBlob {
+				err = begun.blob(ctx, client, u, repository, b, sent)
+			} else {
+				err = remote.WriteLayer(target.Context(), layer{b, sent}, remoteOptions...)
+			}
+			if err != nil {
 				return struct{}{}, pushError(ctx, err)
 			}
 		}
