@@ -27,6 +27,14 @@ const (
 	hintVMPL    = "software at a lower privilege level of the guest asked for this report; the measured Agent runs at VMPL 0"
 )
 
+// hintCollateral is for what only Intel's collateral tells.
+const hintCollateral = "Intel's collateral for this platform is not at hand, so nothing is known of its TCB: sealift collateral fetch gets it, and " +
+	"sealift collateral add keeps a file"
+
+// ofCollateral are the fields that only Intel's collateral gives.
+var ofCollateral = []string{fieldTCBStatus, fieldAdvisories, "tcb-date", "tcb-status-platform", "tcb-status-module", "tcb-status-qe",
+	"tcb-evaluation-data-number", "qe-evaluation-data-number"}
+
 // Defaults returns the checks on fields that apply to each hardware. The life cycle and Intel's TCB status are checked too, by
 // rules of their own.
 func Defaults() []Rule { return slices.Clone(defaults) }
@@ -74,6 +82,11 @@ func (a *appraiser) tcb() {
 	}
 	f := Finding{Code: CodeTCBStatus, Claim: "TCB status", Expected: strings.Join(rule.Statuses, " or "), Got: a.fieldText(fieldTCBStatus),
 		Source: source}
+	if _, judged := a.v.Fields[fieldTCBStatus]; !judged {
+		f.Got, f.Hint = "no judgement", hintCollateral
+		a.fail(f, "there is no judgement of Intel on the platform", valueContraindicated, HardwareClaim)
+		return
+	}
 	if !slices.Contains(rule.Statuses, f.Got) {
 		f.Hint = "Intel says so of this platform: have its firmware updated, or accept this status and its advisories in the policy's tcb"
 		a.fail(f, "Intel's judgement of the platform is "+f.Got, valueContraindicated, HardwareClaim)

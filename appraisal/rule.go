@@ -225,6 +225,9 @@ func (a *appraiser) rule(r *Rule, source string) {
 			return
 		}
 		f.Code, f.Hint = CodeField, "this Evidence has no field of that name; docs/policy.md lists the fields of each hardware"
+		if slices.Contains(ofCollateral, r.Field) {
+			f.Got, f.Hint = "no judgement", hintCollateral
+		}
 		a.fail(f, "the Evidence says nothing of "+r.Field, value, claim)
 		return
 	}

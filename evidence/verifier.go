@@ -61,6 +61,22 @@ type Endorsements interface {
 	Find(kind, key string) [][]byte
 }
 
+// RevocationLists is what [Endorsements] implement that keep revocation lists as well. They count beside those of [Input.CRLs], and
+// are asked for with each Evidence, so that a list which was added counts at once.
+type RevocationLists interface {
+	// RevocationLists returns all that are kept.
+	RevocationLists() []*x509.RevocationList
+}
+
+// of returns what a verifier of the hardware may rely on.
+func (in Input) of(hw Hardware) HardwareInput {
+	lists := in.CRLs
+	if kept, ok := in.Endorsements.(RevocationLists); ok {
+		lists = append(lists[:len(lists):len(lists)], kept.RevocationLists()...)
+	}
+	return HardwareInput{Anchors: in.Anchors.of(hw), Endorsements: in.Endorsements, CRLs: lists, Now: in.Now}
+}
+
 // Signed is what the hardware signed, as a HardwareVerifier found it.
 type Signed struct {
 	Root   Anchor // the anchor that vouches

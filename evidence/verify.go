@@ -32,7 +32,7 @@ type Input struct {
 	// Verifiers are those of the hardware architectures that the caller accepts Evidence of. The PSA verifier of
 	// TrustZone is always there.
 	Verifiers []HardwareVerifier
-	// Endorsements and CRLs are what the verifier keeps itself; both may be nil.
+	// Endorsements and CRLs are what the verifier keeps itself; both may be nil. See also [RevocationLists].
 	Endorsements Endorsements
 	CRLs         []*x509.RevocationList
 
@@ -147,8 +147,7 @@ func verifyHardware(b *Bundle, in Input, f *findings) *signed {
 		if !v.Reads(e) {
 			continue
 		}
-		s, mismatches := v.VerifyHardware(e,
-			HardwareInput{Anchors: in.Anchors.of(v.Hardware()), Endorsements: in.Endorsements, CRLs: in.CRLs, Now: in.Now})
+		s, mismatches := v.VerifyHardware(e, in.of(v.Hardware()))
 		for _, m := range mismatches {
 			f.add(*m)
 		}

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sealift/internal/collateral"
+	"sealift/internal/owner/exhibit"
 )
 
 // collateralDir is the store in the owner's folder.
@@ -128,7 +131,8 @@ func newCollateralStatusCmd(a *app, dir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "forecast what will stop verifying, when and why",
-		Long: `For everything that is kept, say until when it serves: the best piece for each device counts. The exit code is 6 if
+		Long: `For everything that is kept, and for the roots of the owner's folder, say until when it serves: the best piece for each device
+counts. The exit code is 6 if
 something has stopped serving or will within the horizon, so that a monitor can watch it.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -145,6 +149,13 @@ something has stopped serving or will within the horizon, so that a monitor can 
 			all, err := s.Status(now, time.Duration(days)*24*time.Hour)
 			if err != nil {
 				return err
+			}
+			if *dir == "" {
+				anchors, err := a.forecastAnchors(now, time.Duration(days)*24*time.Hour)
+				if err != nil {
+					return err
+				}
+				all = collateral.Worst(append(all, anchors...))
 			}
 			if err := a.print(all, func(w io.Writer) { printForecasts(w, all, days) }); err != nil {
 				return err
@@ -215,9 +226,10 @@ func newCollateralFetchCmd(a *app, dir *string) *cobra.Command {
 	var f collateral.Fetcher
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use:   "fetch KIND KEY",
+		Use:   "fetch EVIDENCE | fetch KIND KEY",
 		Short: "get collateral from the vendors' services, or from a PCCS",
-		Long: `Get what a verifier asked for and did not have. A refusal names kind and key; status and list show them for what is there:
+		Long: `Get what a verifier asks for about the device of the Evidence in a file, or what kind and key name. A refusal names them; status
+and list show them for what is there:
 
   amd/vcek              PRODUCT/CHIP/TCB          AMD's Key Distribution Service, with the product's revocation list
   intel/sgx-collateral  FMSPC.CA                  Intel's PCS, or a PCCS (--pccs)
@@ -225,14 +237,20 @@ func newCollateralFetchCmd(a *app, dir *string) *cobra.Command {
   hygon/hsk-cek         SERIAL                    Hygon's certificate service
 
 This is the only command that goes to a network for collateral.`,
-		Args: cobra.ExactArgs(2),
+		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := a.collateralStore(*dir)
 			if err != nil {
 				return err
 			}
+			wanted := []collateral.Asked{}
+			if len(args) == 2 {
+				wanted = append(wanted, collateral.Asked{Kind: args[0], Key: args[1]})
+			} else if wanted, err = a.wantedBy(args[0]); err != nil {
+				return err
+			}
 			f.HTTP = &http.Client{Timeout: timeout}
-			items, err := f.Fetch(cmd.Context(), s, args[0], args[1])
+			items, err := fetchAll(cmd.Context(), &f, s, wanted)
 			switch {
 			case errors.Is(err, collateral.ErrKey), errors.Is(err, collateral.ErrNoSource):
 				return usageError("", "%w", err)
@@ -249,4 +267,71 @@ This is the only command that goes to a network for collateral.`,
 	cmd.Flags().StringVar(&f.Hygon, "hygon", "", "address of a service to ask in place of Hygon's")
 	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "for each request")
 	return cmd
+}
+
+// wantedBy returns what a verifier asks for about the device of the Evidence in a file, also where something is kept already: it
+// may have ended.
+func (a *app) wantedBy(path string) ([]collateral.Asked, error) {
+	x, err := a.readExhibit(path)
+	if err != nil {
+		return nil, err
+	}
+	v, err := a.verifier(&evidenceFlags{})
+	if err != nil {
+		return nil, err
+	}
+	w := &collateral.Wanted{From: v.beside, All: true}
+	v.input.Endorsements = w
+	_, _ = x.Recorded(&exhibit.Beside{}, nil).Verify(v.input, nil) // the result is another command's
+	if len(w.Asked) == 0 {
+		return nil, usageError("certificates that come with the Evidence are not asked for; roots are anchors: --anchor",
+			"%s: nothing is asked for about the device of this %s", path, x.Form)
+	}
+	return w.Asked, nil
+}
+
+// fetchAll gets what it can. It fails if nothing came: of a processor that Evidence does not name, one of several may be it.
+func fetchAll(ctx context.Context, f *collateral.Fetcher, s *collateral.Store, wanted []collateral.Asked) ([]collateral.Item, error) {
+	items := []collateral.Item{}
+	var failed []error
+	for _, w := range wanted {
+		got, err := f.Fetch(ctx, s, w.Kind, w.Key)
+		items = append(items, got...)
+		if err != nil {
+			failed = append(failed, err)
+		}
+	}
+	if len(items) > 0 {
+		return items, nil
+	}
+	return nil, errors.Join(failed...)
+}
+
+// forecastAnchors says which roots of the owner's folder end.
+func (a *app) forecastAnchors(now time.Time, horizon time.Duration) ([]collateral.Forecast, error) {
+	h, err := a.openHome()
+	if err != nil {
+		return nil, err
+	}
+	anchors, err := h.Anchors()
+	if err != nil {
+		return nil, err
+	}
+	var out []collateral.Forecast
+	for _, anchor := range anchors {
+		var certs []*x509.Certificate
+		if anchor.Cert != nil {
+			certs = append(certs, anchor.Cert)
+		}
+		for _, c := range append(certs, anchor.Intermediates...) {
+			item := collateral.Item{Kind: "anchor", Key: anchor.FingerprintText(), What: "anchor " + c.Subject.CommonName, From: c.NotBefore,
+				Until: c.NotAfter, Ends: "certificate"}
+			forecast := collateral.ForecastOf(item, now, horizon)
+			if forecast.Do != "" {
+				forecast.Do = "ask the vendor for the next root, and name it in the policies"
+			}
+			out = append(out, forecast)
+		}
+	}
+	return out, nil
 }

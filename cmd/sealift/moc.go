@@ -28,6 +28,7 @@ import (
 	"sealift/internal/moc"
 	"sealift/internal/moc/mocapi"
 	"sealift/internal/owner"
+	"sealift/internal/owner/exhibit"
 	"sealift/internal/store"
 	"sealift/internal/tam"
 )
@@ -117,12 +118,8 @@ func (a *app) serveMoc(ctx context.Context, f mocFlags) error {
 		f.collateral = filepath.Join(f.state, collateralDir)
 	}
 	store := collateral.Open(f.collateral)
-	lists, err := store.CRLs()
-	if err != nil {
-		return fmt.Errorf("reading the revocation lists: %w", err)
-	}
 	config := moc.Config{Dir: f.state, URL: f.url, Policy: policy, Anchors: evidence.Anchors{Roots: anchors},
-		Hardware: tam.Hardware{Verifiers: all.New(), Endorsements: store, CRLs: lists},
+		Hardware: tam.Hardware{Verifiers: all.New(), Endorsements: store},
 		Version:  buildVersion().Version, Adversary: adversary, Log: log}
 	if err := f.protocol.apply(&config); err != nil {
 		return err
@@ -188,13 +185,9 @@ func readAnchors(ctx context.Context, patterns []string, wait time.Duration) ([]
 		}
 		slices.Sort(paths)
 		for _, path := range paths {
-			data, err := os.ReadFile(path)
+			root, err := exhibit.ReadAnchor(path)
 			if err != nil {
 				return nil, &exitError{code: exitUsage, err: fmt.Errorf("reading a root: %w", err)}
-			}
-			root, err := evidence.ParseAnchorPEM(data)
-			if err != nil {
-				return nil, &exitError{code: exitUsage, err: fmt.Errorf("reading the root %s: %w", path, err)}
 			}
 			out = append(out, root)
 		}

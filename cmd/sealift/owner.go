@@ -56,9 +56,6 @@ func (a *app) openOwner(f ownerFlags) (*owner.Owner, error) {
 		return nil, err
 	}
 	o.Verifiers, o.Endorsements = all.New(), store
-	if o.CRLs, err = store.CRLs(); err != nil {
-		return nil, fmt.Errorf("reading the revocation lists: %w", err)
-	}
 	if o.Panel, err = f.panel.panel(); err != nil {
 		return nil, err
 	}

@@ -179,8 +179,9 @@ func (a *app) appraiseFiles(f *evidenceFlags, p *appraisal.Policy, paths []strin
 		if err != nil {
 			return nil, err
 		}
+		v.wanted.Asked = nil
 		r, _ := appraisal.AppraiseRecorded(x.Recorded(v.beside, nil), v.input, p)
-		out = append(out, fileResult{path, x.Form, r.OK(), r.Emulated, r})
+		out = append(out, fileResult{path, x.Form, r.OK(), r.Emulated, r, v.wanted.Asked})
 	}
 	return out, nil
 }
@@ -197,6 +198,9 @@ func writeTests(w io.Writer, results []fileResult, long bool) {
 			continue
 		}
 		writeCauses(w, r.Result.Failed())
+		for _, m := range r.Missing {
+			fmt.Fprintf(w, "  asked for and not there: %s %s\n", m.Kind, printable(m.Key))
+		}
 	}
 }
 

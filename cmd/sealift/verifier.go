@@ -23,6 +23,7 @@ import (
 	"sealift/cose"
 	"sealift/evidence"
 	"sealift/evidence/all"
+	"sealift/internal/owner/exhibit"
 	service "sealift/internal/verifier"
 )
 
@@ -53,14 +54,14 @@ status 200: look into the EAR, and verify it with the key that this command prin
 	flags := cmd.Flags()
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:8443", "address to serve on")
 	flags.StringVar(&f.policy, "policy", "", "appraisal policy (JSON, CBOR or signed)")
-	flags.StringArrayVar(&f.anchors, "anchor", nil, "root of acceptable hardware (PEM); a pattern works; repeat for more")
+	flags.StringArrayVar(&f.anchors, "anchor", nil, "file of a root or device key that may vouch, beside those of AMD and Intel, which are known; a pattern works; repeat for more")
 	flags.StringVar(&f.collateral, "collateral", "", "what vendors say about devices (default: collateral in the owner's folder)")
 	flags.StringVar(&f.key, "key", "", "P-256 private key (PEM) that signs results")
 	flags.StringVar(&f.cert, "tls-cert", "", "certificate chain (PEM); with --tls-key the service speaks TLS 1.3 only")
 	flags.StringVar(&f.certKey, "tls-key", "", "private key of the certificate (PEM)")
 	flags.BoolVar(&f.draftNames, "draft-names", false, "name claims as draft-ietf-rats-ear does, not as Veraison's clients read them")
 	flags.StringVar(&f.ready, "ready-file", "", "write a file with the address when the service is up")
-	for _, name := range []string{"policy", "anchor", "key"} {
+	for _, name := range []string{"policy", "key"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
 	return cmd
@@ -108,14 +109,20 @@ func (a *app) verifierService(ctx context.Context, f verifierFlags) (*service.Se
 	if err != nil {
 		return nil, usageError("", "reading the policy: %w", err)
 	}
-	policy, err := appraisal.ParsePolicy(data)
+	file, err := appraisal.ReadPolicy(data)
 	if err != nil {
 		return nil, usageError("", "the policy %s: %w", f.policy, err)
 	}
+	policy := file.Policy
 	anchors, err := readAnchors(ctx, f.anchors, 0)
 	if err != nil {
 		return nil, err
 	}
+	vendors, err := exhibit.VendorAnchors()
+	if err != nil {
+		return nil, err
+	}
+	anchors = append(anchors, vendors...)
 	key, err := signingKey(f.key)
 	if err != nil {
 		return nil, err
@@ -124,15 +131,11 @@ func (a *app) verifierService(ctx context.Context, f verifierFlags) (*service.Se
 	if err != nil {
 		return nil, err
 	}
-	lists, err := store.CRLs()
-	if err != nil {
-		return nil, err
-	}
 	form := ear.FormVeraison
 	if f.draftNames {
 		form = ear.FormDraft
 	}
-	return &service.Service{Verifiers: all.New(), Anchors: evidence.Anchors{Roots: anchors}, Endorsements: store, CRLs: lists,
+	return &service.Service{Verifiers: all.New(), Anchors: evidence.Anchors{Roots: anchors}, Endorsements: store,
 		Policy: policy, Key: key, ID: ear.VerifierID{Developer: "https://sealift.invalid", Build: "sealift " + buildVersion().Version},
 		Form: form, Now: time.Now, Log: a.logger()}, nil
 }

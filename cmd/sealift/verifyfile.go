@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"sealift/appraisal"
 	"sealift/appraisal/ear"
 	"sealift/evidence"
+	"sealift/internal/collateral"
 	"sealift/internal/fault"
 	"sealift/internal/owner"
 	"sealift/internal/owner/exhibit"
@@ -56,10 +58,11 @@ func (f *evidenceFlags) given() bool {
 type verifier struct {
 	input  evidence.Input
 	beside *exhibit.Beside
+	wanted *collateral.Wanted // what was asked for and is not there
 }
 
 // verifier reads the flags' files. Roots of vendors that this program knows, and those of the owner's folder, may vouch too; whether
-// one is accepted says the policy.
+// one is accepted says the policy. What the owner keeps of collateral counts as well.
 func (a *app) verifier(f *evidenceFlags) (*verifier, error) {
 	now := time.Now()
 	if f.at != "" {
@@ -72,12 +75,14 @@ func (a *app) verifier(f *evidenceFlags) (*verifier, error) {
 	if err != nil {
 		return nil, err
 	}
+	b := &exhibit.Beside{}
 	if h, err := home.Open(a.home); err == nil {
 		own, err := h.Anchors()
 		if err != nil {
 			return nil, err
 		}
 		anchors = append(own, anchors...)
+		b.AddStore(collateral.Open(filepath.Join(h.Dir(), collateralDir)))
 	}
 	for _, path := range f.anchors {
 		anchor, err := exhibit.ReadAnchor(path)
@@ -86,13 +91,14 @@ func (a *app) verifier(f *evidenceFlags) (*verifier, error) {
 		}
 		anchors = append([]evidence.Anchor{anchor}, anchors...)
 	}
-	b := &exhibit.Beside{}
 	for _, path := range f.collateral {
 		if err := b.Add(path); err != nil {
 			return nil, usageError("", "--collateral: %w", err)
 		}
 	}
-	return &verifier{input: exhibit.Input(anchors, b, now), beside: b}, nil
+	v := &verifier{input: exhibit.Input(anchors, b, now), beside: b, wanted: &collateral.Wanted{From: b}}
+	v.input.Endorsements = v.wanted
+	return v, nil
 }
 
 // readExhibit reads Evidence from a file.
@@ -164,6 +170,20 @@ type fileResult struct {
 	OK       bool              `json:"ok"`
 	Emulated bool              `json:"emulated"`
 	Result   *appraisal.Result `json:"result"`
+	// Missing is what vendors say of such a device, as far as it was asked for and is not there.
+	Missing []collateral.Asked `json:"missing,omitempty"`
+}
+
+// writeMissing says how what is missing can be had.
+func writeMissing(w io.Writer, file string, missing []collateral.Asked) {
+	if len(missing) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nasked for and not there:")
+	for _, m := range missing {
+		fmt.Fprintf(w, "  %s %s\n", m.Kind, printable(m.Key))
+	}
+	fmt.Fprintf(w, "sealift collateral fetch %s gets it from the vendors; without a network: sealift collateral add, or --collateral\n", file)
 }
 
 // verifyFile verifies and appraises Evidence from a file.
@@ -190,9 +210,10 @@ func (a *app) verifyFile(path, policy string, f *evidenceFlags) error {
 			return err
 		}
 	}
-	err = a.print(fileResult{path, x.Form, r.OK(), r.Emulated, r}, func(w io.Writer) {
+	err = a.print(fileResult{path, x.Form, r.OK(), r.Emulated, r, v.wanted.Asked}, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: %s\n", path, x.Form)
 		_ = r.Explain(w)
+		writeMissing(w, path, v.wanted.Asked)
 	})
 	if err != nil || r.OK() {
 		return err

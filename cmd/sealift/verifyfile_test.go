@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -233,5 +235,60 @@ func TestWriteEAR(t *testing.T) {
 	args = append(args, "--nonce", "01")
 	if code, _, stderr := withSamples(t, home, args...); code != exitUsage || !strings.Contains(stderr, "does not verify") {
 		t.Errorf("of a replay: exit code %d: %s", code, stderr)
+	}
+}
+
+// TestCollateralForEvidence guards the way of an operator whose Evidence came without a certificate: the refusal says what is
+// missing, fetch gets just that, and the next verification has it. A folder with certificates of several chips serves too.
+func TestCollateralForEvidence(t *testing.T) {
+	home := t.TempDir()
+	policy := policyOf(t, home, "snp")
+	file := samples["snp"].file
+	code, stdout, _ := withSamples(t, home, "verify", file, "--policy", policy)
+	if code != exitAttestation || !strings.Contains(stdout, "amd/vcek Milan/66a5a7b4") || !strings.Contains(stdout, "sealift collateral fetch "+file) {
+		t.Errorf("exit code %d\n%s", code, stdout)
+	}
+	var asked []string
+	kds := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.Path)
+		name := "snp/azure_v0.vcek.der"
+		if strings.HasSuffix(r.URL.Path, "/crl") {
+			name = "tdx/google_rootcrl.der" // any list
+		}
+		_, _ = w.Write(sharedtest.Read(t, "evidence", name))
+	}))
+	defer kds.Close()
+	code, stdout, stderr := withSamples(t, home, "collateral", "fetch", file, "--kds", kds.URL)
+	if code != exitOK || len(asked) != 2 || !strings.Contains(stdout, "amd/vcek/Milan/66a5a7b4") {
+		t.Fatalf("exit code %d, asked %v\n%s%s", code, asked, stdout, stderr)
+	}
+	if code, stdout, _ := withSamples(t, home, "verify", file, "--policy", policy); code != exitOK || strings.Contains(stdout, "not there") {
+		t.Errorf("with what was fetched: exit code %d\n%s", code, stdout)
+	}
+	empty := t.TempDir()
+	for _, name := range []string{"snp", "snp2"} {
+		code, stdout, _ := withSamples(t, empty, "verify", samples[name].file, "--policy", policy, "--collateral", "snp/", "--json")
+		if strings.Contains(stdout, "evidence.certificate") {
+			t.Errorf("%s with a folder of certificates: exit code %d\n%s", name, code, stdout)
+		}
+	}
+	if code, _, stderr := withSamples(t, home, "collateral", "fetch", "cca/tfrmm_cca_token.cbor"); code != exitUsage || !strings.Contains(stderr, "nothing is asked for") {
+		t.Errorf("a CCA token: exit code %d, %s", code, stderr)
+	}
+}
+
+// TestStatusOfAnchors guards that roots which end are forecast beside the collateral.
+func TestStatusOfAnchors(t *testing.T) {
+	home := t.TempDir()
+	args := append([]string{"policy", "init", "--name", "snp", "--from", samples["snp"].file}, samples["snp"].with...)
+	if code, _, stderr := withSamples(t, home, args...); code != exitOK {
+		t.Fatal(stderr)
+	}
+	for at, want := range map[string]string{"2026-11-22T00:00:00Z": "ok       anchor ARK-Milan", "2045-10-10T00:00:00Z": "ending   anchor ARK-Milan",
+		"2050-01-01T00:00:00Z": "stale    anchor ARK-Milan"} {
+		code, stdout, _ := withSamples(t, home, "collateral", "status", "--at", at)
+		if !strings.Contains(stdout, want) || (code == exitOK) != strings.HasPrefix(want, "ok") {
+			t.Errorf("at %s: exit code %d\n%s", at, code, stdout)
+		}
 	}
 }

@@ -28,6 +28,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"sealift/evidence/crl"
@@ -61,10 +62,15 @@ type Item struct {
 }
 
 // Store is a folder with collateral. It is safe for concurrent use, also by several processes.
-type Store struct{ dir string }
+type Store struct {
+	dir string
+
+	mu    sync.Mutex
+	lists map[string]*x509.RevocationList // by their files, which are named by their content; nil: of no use
+}
 
 // Open returns the store in dir, which is made when something is added.
-func Open(dir string) *Store { return &Store{dir} }
+func Open(dir string) *Store { return &Store{dir: dir} }
 
 // segment is a part of a key that can be the name of a file everywhere.
 var segment = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$`)
@@ -106,22 +112,27 @@ func (s *Store) Find(kind, key string) [][]byte {
 	return out
 }
 
-// CRLs returns all revocation lists.
-func (s *Store) CRLs() ([]*x509.RevocationList, error) {
-	items, err := s.List()
-	if err != nil {
-		return nil, err
-	}
+// RevocationLists implements evidence.RevocationLists: all that are in the folder now. Each file is read once. What cannot be read is
+// left out, as [Store.Find] does.
+func (s *Store) RevocationLists() []*x509.RevocationList {
+	files, _ := filepath.Glob(filepath.Join(s.dir, KindCRL, "*", "*.bin")) // the pattern is well-formed unless the folder's name is odd
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := make(map[string]*x509.RevocationList, len(files))
 	var lists []*x509.RevocationList
-	for _, item := range items {
-		if item.Kind != KindCRL || item.Error != "" {
-			continue
+	for _, file := range files {
+		list, have := s.lists[file]
+		if !have {
+			if item := s.load(file); item.Error == "" {
+				list, _ = crl.Parse(item.data)
+			}
 		}
-		if list, err := crl.Parse(item.data); err == nil {
+		if known[file] = list; list != nil {
 			lists = append(lists, list)
 		}
 	}
-	return lists, nil
+	s.lists = known
+	return lists
 }
 
 // load reads one file and finds out what it is. The folder says the key of what does not name its own (Hygon's).

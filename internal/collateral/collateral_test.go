@@ -132,8 +132,8 @@ func TestSamples(t *testing.T) {
 	if _, err := s.Add(chain, "NZAN1"); err != nil || len(s.Find(csv.KindChain, "NZAN1")) != 1 {
 		t.Error(err)
 	}
-	if lists, err := s.CRLs(); err != nil || len(lists) != 2 {
-		t.Errorf("%d revocation lists, %v", len(lists), err)
+	if lists := s.RevocationLists(); len(lists) != 2 {
+		t.Errorf("%d revocation lists", len(lists))
 	}
 	if items, err := s.List(); err != nil || len(items) != 7 {
 		t.Errorf("%d items, %v", len(items), err)
@@ -293,7 +293,7 @@ func TestFetchAMD(t *testing.T) {
 	f := collateral.Fetcher{HTTP: server.Client(), AMD: server.URL}
 	s := collateral.Open(t.TempDir())
 	key := snp.EndorsementKey(snp.Milan, r)
-	w := &collateral.Wanted{Store: s}
+	w := &collateral.Wanted{From: s}
 	for range 2 {
 		if w.Find(snp.KindVCEK, key) != nil {
 			t.Fatal("an empty store finds a certificate")
@@ -308,8 +308,8 @@ func TestFetchAMD(t *testing.T) {
 	if got := w.Find(snp.KindVCEK, key); len(got) != 1 || !bytes.Equal(got[0], der) {
 		t.Error("the certificate is not found")
 	}
-	if lists, err := s.CRLs(); err != nil || len(lists) != 1 {
-		t.Error(lists, err)
+	if lists := w.RevocationLists(); len(lists) != 1 {
+		t.Error(lists)
 	}
 }
 
@@ -330,4 +330,29 @@ func FuzzIdentify(f *testing.F) {
 			t.Errorf("%+v", item)
 		}
 	})
+}
+
+// TestListsWithoutRestart guards that a revocation list counts from the moment at which it is in the folder, to the one at which
+// it is taken out.
+func TestListsWithoutRestart(t *testing.T) {
+	s := collateral.Open(t.TempDir())
+	var _ evidence.RevocationLists = s
+	if got := s.RevocationLists(); len(got) != 0 {
+		t.Errorf("%d lists in an empty store", len(got))
+	}
+	item, err := s.Add(sharedtest.Read(t, "evidence", "tdx/google_rootcrl.der"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got := s.RevocationLists(); len(got) != 1 {
+			t.Errorf("%d lists, want the one that was added", len(got))
+		}
+	}
+	if err := s.Remove(item.File); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.RevocationLists(); len(got) != 0 {
+		t.Errorf("%d lists after it was removed", len(got))
+	}
 }

@@ -5,14 +5,17 @@ package collateral
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
+	"sealift/evidence"
 	"sealift/evidence/crl"
 	"sealift/evidence/intel"
 	"sealift/evidence/snp"
@@ -196,25 +199,33 @@ func (f *Fetcher) get(ctx context.Context, address string, header *http.Header) 
 	return body, nil
 }
 
-// Wanted records what verifiers ask a store for and do not get. It implements evidence.Endorsements around another one, for
-// one goroutine.
+// Wanted records what verifiers ask for and do not get. It implements evidence.Endorsements around another one, for one
+// goroutine.
 type Wanted struct {
-	Store *Store
-	Asked []Item // Kind and Key only, each once
-	All   bool   // record also what is there
+	From  evidence.Endorsements
+	Asked []Asked // each once
+	All   bool    // record also what is there
 }
 
-// Find asks the store.
+// Asked is what a verifier asked for.
+type Asked struct {
+	Kind string `json:"kind"`
+	Key  string `json:"key"`
+}
+
+// Find asks the other one.
 func (w *Wanted) Find(kind, key string) [][]byte {
-	found := w.Store.Find(kind, key)
-	if len(found) > 0 && !w.All {
-		return found
+	found := w.From.Find(kind, key)
+	if a := (Asked{kind, key}); (len(found) == 0 || w.All) && !slices.Contains(w.Asked, a) {
+		w.Asked = append(w.Asked, a)
 	}
-	for _, a := range w.Asked {
-		if a.Kind == kind && a.Key == key {
-			return found
-		}
-	}
-	w.Asked = append(w.Asked, Item{Kind: kind, Key: key})
 	return found
+}
+
+// RevocationLists implements evidence.RevocationLists.
+func (w *Wanted) RevocationLists() []*x509.RevocationList {
+	if kept, ok := w.From.(evidence.RevocationLists); ok {
+		return kept.RevocationLists()
+	}
+	return nil
 }

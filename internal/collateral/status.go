@@ -38,7 +38,7 @@ func (s *Store) Status(now time.Time, horizon time.Duration) ([]Forecast, error)
 	best := map[[2]string]Forecast{}
 	var out []Forecast
 	for _, item := range items {
-		f := forecast(item, now, horizon)
+		f := ForecastOf(item, now, horizon)
 		if f.State == StateUseless {
 			out = append(out, f)
 			continue
@@ -51,10 +51,16 @@ func (s *Store) Status(now time.Time, horizon time.Duration) ([]Forecast, error)
 	for _, f := range best {
 		out = append(out, f)
 	}
+	return Worst(out), nil
+}
+
+// Worst sorts forecasts, the worst first.
+func Worst(out []Forecast) []Forecast {
 	slices.SortFunc(out, func(a, b Forecast) int {
-		return cmp.Or(cmp.Compare(rank(b.State), rank(a.State)), a.At.Compare(b.At), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Key, b.Key))
+		return cmp.Or(cmp.Compare(rank(b.State), rank(a.State)), a.At.Compare(b.At), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Key, b.Key),
+			cmp.Compare(a.What, b.What))
 	})
-	return out, nil
+	return out
 }
 
 func rank(state string) int {
@@ -68,7 +74,8 @@ func better(a, b Forecast) bool {
 	return a.At.IsZero() || !b.At.IsZero() && a.At.After(b.At)
 }
 
-func forecast(i Item, now time.Time, horizon time.Duration) Forecast {
+// ForecastOf says until when one item serves.
+func ForecastOf(i Item, now time.Time, horizon time.Duration) Forecast {
 	f := Forecast{State: StateOK, Kind: i.Kind, Key: i.Key, What: i.What, At: i.Until, Why: i.Ends}
 	const renew = "fetch it again, or add a newer file"
 	switch {

@@ -21,6 +21,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"sealift/appraisal"
@@ -129,15 +131,12 @@ func (b *Beside) Add(path string) error {
 			}
 		}
 	}
-	store := collateral.Open(path)
-	lists, err := store.CRLs()
-	if err != nil {
-		return err
-	}
-	b.CRLs = append(b.CRLs, lists...)
-	b.store = append(b.store, store)
+	b.AddStore(collateral.Open(path))
 	return nil
 }
+
+// AddStore adds what is kept in a store.
+func (b *Beside) AddStore(s *collateral.Store) { b.store = append(b.store, s) }
 
 func (b *Beside) addFile(path string, must bool) error {
 	info, err := os.Stat(path)
@@ -223,6 +222,15 @@ func (b *Beside) Find(kind, key string) [][]byte {
 	return out
 }
 
+// RevocationLists implements [evidence.RevocationLists].
+func (b *Beside) RevocationLists() []*x509.RevocationList {
+	lists := slices.Clone(b.CRLs)
+	for _, s := range b.store {
+		lists = append(lists, s.RevocationLists()...)
+	}
+	return lists
+}
+
 // chainCSV returns HSK and CEK; the root lies beside them in some folders, and does not belong there.
 func (b *Beside) chainCSV() [][]byte {
 	var chain [][]byte
@@ -248,15 +256,40 @@ func (b *Beside) Complete(e evidence.HardwareEvidence) evidence.HardwareEvidence
 	case sgx.MediaType, tdx.MediaType:
 		e.Collateral = append(e.Collateral, b.intel...)
 	case snp.MediaType:
-		for _, der := range b.certs {
-			if _, _, _, err := snp.IdentifyEndorsement(der); err == nil {
-				e.Collateral = append(e.Collateral, der)
+		e.Collateral = append(e.Collateral, b.certsSNP(e.Data)...)
+	case tsm.MediaType:
+		if w, err := tsm.Parse(e.Data); err == nil && w.Provider == tsm.ProviderSNP {
+			if len(w.AuxBlob) == 0 {
+				e.Collateral = append(e.Collateral, b.certsSNP(w.OutBlob)...)
 			}
+			break
 		}
+		e.Collateral = append(append(e.Collateral, b.intel...), b.certs...)
 	default:
 		e.Collateral = append(e.Collateral, b.certs...)
 	}
 	return e
+}
+
+// certsSNP returns the certificates of VCEKs and VLEKs, that which is for this report first. Others follow, because a host can
+// hide which chip a report is of.
+func (b *Beside) certsSNP(report []byte) (certs [][]byte) {
+	r, err := snp.Parse(report)
+	if err != nil {
+		return nil
+	}
+	for _, der := range b.certs {
+		_, key, _, err := snp.IdentifyEndorsement(der)
+		product, _, _ := strings.Cut(key, "/")
+		switch {
+		case err != nil:
+		case key == snp.EndorsementKey(snp.Product(product), r):
+			certs = append([][]byte{der}, certs...)
+		default:
+			certs = append(certs, der)
+		}
+	}
+	return certs
 }
 
 // Recorded returns what to verify: the bundle, or the hardware's Evidence with what lies beside it and belongs to its form.
@@ -270,7 +303,7 @@ func (x *Exhibit) Recorded(b *Beside, nonce []byte) *appraisal.Recorded {
 
 // Input returns what a verifier relies on.
 func Input(anchors []evidence.Anchor, b *Beside, now time.Time) evidence.Input {
-	return evidence.Input{Anchors: evidence.Anchors{Roots: anchors}, Now: now, Verifiers: all.New(), Endorsements: b, CRLs: b.CRLs}
+	return evidence.Input{Anchors: evidence.Anchors{Roots: anchors}, Now: now, Verifiers: all.New(), Endorsements: b}
 }
 
 // VendorAnchors returns the roots that this program knows: AMD's and Intel's. A policy still has to name them.
