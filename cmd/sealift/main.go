@@ -73,6 +73,8 @@ func newRootCmd(a *app) *cobra.Command {
 		newReleaseCmd(a),
 		newCallCmd(a),
 		newUpdateCmd(a),
+		newLogsCmd(a),
+		newTopCmd(a),
 		newRemoveCmd(a),
 		newInspectCmd(a),
 		newManifestCmd(a),

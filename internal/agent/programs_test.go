@@ -115,6 +115,7 @@ func serve(ctx context.Context, j runner.Job, program string) error {
 		return err
 	}
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	fmt.Fprintln(j.Log, "serving", program, contents(j.PDDir))
 	for {
 		conn, err := ln.Accept()
 		if err != nil {

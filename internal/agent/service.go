@@ -122,6 +122,9 @@ func (s service) session(proposed string) channel.Session {
 
 // Connect implements channel.AgentService.
 func (s service) Connect(ctx context.Context, app, ta string, conn net.Conn, ready func() error) error {
+	if name, ok := deskOf(ta); ok {
+		return s.a.desk(ctx, suit.NewComponentID(classTEE, app, name), conn, ready)
+	}
 	return s.a.connect(ctx, suit.NewComponentID(classTEE, app, ta), conn, ready)
 }
 

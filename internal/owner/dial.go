@@ -22,7 +22,7 @@ import (
 func dialTA(ctx context.Context, dep *mocapi.Deployment, d *deployment, port string) (net.Conn, error) {
 	ua, ok := d.Package.Component(usecase.UA)
 	if !ok || ua.Launch == nil || len(ua.Launch.Ports) == 0 {
-		return dialRelay(ctx, dep, d.Package.Name)
+		return dialRelay(ctx, dep, d.Package.Name, "ta")
 	}
 	if port == "" {
 		port = ua.Launch.Ports[0].Name
@@ -54,7 +54,7 @@ func dial(ctx context.Context, addr, who string) (net.Conn, error) {
 }
 
 // dialRelay asks the Broker's relay for a byte stream to the TA (RFC 9110 section 9.3.6).
-func dialRelay(ctx context.Context, dep *mocapi.Deployment, app string) (net.Conn, error) {
+func dialRelay(ctx context.Context, dep *mocapi.Deployment, app, ta string) (net.Conn, error) {
 	if dep.RelayAddr == "" {
 		return nil, fault.New(fault.Unavailable, "the device has not said where its relay listens")
 	}
@@ -63,7 +63,7 @@ func dialRelay(ctx context.Context, dep *mocapi.Deployment, app string) (net.Con
 		return nil, err
 	}
 	_ = conn.SetDeadline(time.Now().Add(25 * time.Second))
-	target := fmt.Sprintf("ta.%s.%s:443", app, dep.ID)
+	target := fmt.Sprintf("%s.%s.%s:443", ta, app, dep.ID)
 	r := bufio.NewReaderSize(conn, 4<<10)
 	_, err = fmt.Fprintf(conn, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", target, target)
 	var resp *http.Response

@@ -10,6 +10,7 @@ type Ring struct {
 	buf   []byte
 	next  int // where the next byte goes
 	whole bool
+	total uint64 // bytes ever written
 }
 
 // NewRing returns a Ring of n bytes.
@@ -20,6 +21,7 @@ func (r *Ring) Write(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := len(p)
+	r.total += uint64(n)
 	if over := len(p) - len(r.buf); over > 0 {
 		p = p[over:]
 	}
@@ -36,8 +38,23 @@ func (r *Ring) Write(p []byte) (int, error) {
 func (r *Ring) Bytes() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.bytes()
+}
+
+func (r *Ring) bytes() []byte {
 	if !r.whole {
 		return append([]byte(nil), r.buf[:r.next]...)
 	}
 	return append(append([]byte(nil), r.buf[r.next:]...), r.buf[:r.next]...)
+}
+
+// Since returns what was written after the first offset bytes, as far as it is kept, and the offset for the next call.
+func (r *Ring) Since(offset uint64) ([]byte, uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	kept, total := r.bytes(), r.total
+	if news := total - min(offset, total); news < uint64(len(kept)) {
+		kept = kept[uint64(len(kept))-news:]
+	}
+	return kept, total
 }

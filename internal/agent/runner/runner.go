@@ -180,6 +180,7 @@ type TA struct {
 	mu     sync.Mutex
 	status Status
 	closed bool
+	pids   map[int]bool // of the processes that run
 }
 
 // Start prepares p and starts it. A socket TA listens when Start returns, or is taking longer than ReadyTimeout. ctx bounds

@@ -85,6 +85,7 @@ func (t *TA) request(ctx context.Context, conn net.Conn) error {
 	if err != nil {
 		return err
 	}
+	defer t.track(p)()
 	defer context.AfterFunc(ctx, func() { _ = p.Kill(); _ = conn.SetDeadline(past) })()
 	var in sync.WaitGroup
 	in.Go(func() {

@@ -72,6 +72,7 @@ func (t *TA) runOnce(listens func()) error {
 	if err != nil {
 		return err
 	}
+	defer t.track(p)()
 	ended := make(chan struct{})
 	watched := make(chan struct{})
 	go func() {
