@@ -2,6 +2,7 @@
 # make build   bin/sealift, bin/sealift-agent, the example's programs, and the Agent images whose parts are here
 # make demo    build, then the main job from start to end on an emulated device, then in each of the seven modes
 # make test    everything CI checks: set-up, formatting, vet, linter, unit and end-to-end tests, cross builds
+# make matrix  build, then the 84 deployments, with their table; make e2e runs them too
 # make check   the inner loop: vet, linter and the quick tests
 # make fuzz    each fuzz target for FUZZTIME (default 30s)
 
@@ -10,7 +11,7 @@ GOFLAGS  := -trimpath -buildvcs=false
 FUZZTIME ?= 30s
 export CGO_ENABLED = 0
 
-.PHONY: build demo test check setup lint unit e2e cross fuzz clean
+.PHONY: build demo test check setup lint unit e2e matrix cross fuzz clean
 
 build:
 	$(GO) build $(GOFLAGS) -ldflags '-s -w' -o bin/ ./cmd/sealift ./cmd/sealift-agent
@@ -36,9 +37,14 @@ lint:
 unit:
 	$(GO) test -timeout 10m ./...
 
-# The tests across processes: real binaries, real sockets, kill -9. They need the binaries that build makes.
+# The tests across processes: real binaries, real sockets, kill -9, and the matrix. They need what setup and build make.
+# SEALIFT_LEAK_ROUNDS=22 deploys 200 times in a row, SEALIFT_MATRIX=full plants every fault in every cell and mode.
 e2e:
-	$(GO) test -tags e2e -count=1 -timeout 20m ./test/...
+	$(GO) test -tags e2e -count=1 -timeout 25m ./test/...
+
+matrix: build
+	SEALIFT_MATRIX_TABLE=$(CURDIR)/bin/matrix.txt $(GO) test -tags e2e -count=1 -timeout 25m -run 'TestMatrix|TestInvalidPairs' ./test/matrix
+	@cat bin/matrix.txt
 
 cross:
 	GOOS=linux GOARCH=arm64 $(GO) build $(GOFLAGS) -o /dev/null ./cmd/sealift

@@ -33,8 +33,8 @@ import (
 	"sealift/internal/sharedtest"
 )
 
-// containerUp gives the user a device that runs containers, or skips.
-func containerUp(t *testing.T, u *user, args ...string) {
+// containerImage builds the image of a container into a folder, or skips.
+func containerImage(t *testing.T, u *user, dir string) {
 	t.Helper()
 	if _, err := exec.LookPath("runc"); err != nil {
 		sharedtest.Missing(t, "runc: run scripts/setup.sh")
@@ -42,12 +42,17 @@ func containerUp(t *testing.T, u *user, args ...string) {
 	if _, err := cgroup.Find(); err != nil {
 		sharedtest.Missing(t, "control groups that this user can make: %v", err)
 	}
-	images := filepath.Join(bin, "images")
-	u.must("", "image", "build", "--instance", "container", "--output", images)
+	u.must("", "image", "build", "--instance", "container", "--output", dir)
 	t.Cleanup(func() {
-		os.RemoveAll(images)
+		os.RemoveAll(dir)
 		eventually(t, 10*time.Second, "the end of the emulators' control groups", func() bool { return len(emulatorGroups(u)) == 0 })
 	})
+}
+
+// containerUp gives the user a device that runs containers, or skips.
+func containerUp(t *testing.T, u *user, args ...string) {
+	t.Helper()
+	containerImage(t, u, filepath.Join(bin, "images"))
 	devUp(t, u, args...)
 }
 
