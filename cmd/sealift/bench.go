@@ -77,7 +77,7 @@ session that runs at a time. The last tenth of the sessions is compared with the
 	session.Flags().IntVarP(&f.n, "sessions", "n", 2000, "sessions of each run")
 	session.Flags().IntSliceVarP(&f.concurrency, "concurrency", "c", []int{1, 8}, "sessions at a time; one run for each")
 	return newGroupCmd("bench", "measure this program on this machine", session, newBenchSuitCmd(a), newBenchEvidenceCmd(a),
-		newBenchInstallCmd(a))
+		newBenchInstallCmd(a), newBenchStartCmd(a))
 }
 
 func (a *app) benchSession(ctx context.Context, f benchFlags) error {

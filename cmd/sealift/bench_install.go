@@ -106,8 +106,7 @@ func (a *app) benchInstall(ctx context.Context, f installFlags) error {
 			out.Rows = append(out.Rows, *row)
 		}
 	}
-	load, _ := os.ReadFile("/proc/loadavg")
-	out.Load = strings.Join(strings.Fields(string(load))[:3], " ")
+	out.Load = loadAverage()
 	return a.print(out, func(w io.Writer) { out.write(w) })
 }
 
@@ -140,7 +139,7 @@ func (a *app) benchInstallRun(ctx context.Context, mode usecase.Mode, instance u
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	stack, o, err := benchStack(ctx, dir)
+	stack, o, err := benchStack(ctx, dir, evidence.TrustZone)
 	if err != nil {
 		return nil, err
 	}
@@ -155,6 +154,7 @@ func (a *app) benchInstallRun(ctx context.Context, mode usecase.Mode, instance u
 		return nil, err
 	}
 	a.say("bench: deploying it, mode %s", mode)
+	o.Progress = a.progress()
 	var begun time.Time
 	o.Events = func(e owner.Event) {
 		if e.Step == "release" || e.Step == "deploy" && begun.IsZero() {
@@ -177,7 +177,7 @@ func (a *app) benchInstallRun(ctx context.Context, mode usecase.Mode, instance u
 }
 
 // benchStack starts an M/OC and a device, and makes an owner for them.
-func benchStack(ctx context.Context, dir string) (*dev.Stack, *owner.Owner, error) {
+func benchStack(ctx context.Context, dir string, hardware evidence.Hardware) (*dev.Stack, *owner.Owner, error) {
 	agent, err := dev.FindAgent()
 	if err != nil {
 		return nil, nil, err
@@ -186,7 +186,8 @@ func benchStack(ctx context.Context, dir string) (*dev.Stack, *owner.Owner, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	stack, err := dev.Start(ctx, dev.Config{Dir: filepath.Join(dir, "operator"), Agent: agent, Restart: supervise.OnFailure})
+	stack, err := dev.Start(ctx, dev.Config{Dir: filepath.Join(dir, "operator"), Agent: agent, Restart: supervise.OnFailure,
+		Hardware: []evidence.Hardware{hardware}})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -15,5 +15,12 @@ func processCPU(int) (used time.Duration, known bool) { return 0, false }
 
 func processRSS(int) float64 { return 0 }
 
-// newBenchInstallCmd is nil: devices run on Linux.
-func newBenchInstallCmd(*app) *cobra.Command { return nil }
+// The benchmarks of devices need Linux, as devices do.
+
+func newBenchInstallCmd(*app) *cobra.Command {
+	return needsLinux("install", "MB/s and memory of installing a large TA")
+}
+
+func newBenchStartCmd(*app) *cobra.Command {
+	return needsLinux("start", "time until a new TEE instance of each type has proved itself")
+}
