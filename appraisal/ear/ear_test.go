@@ -21,6 +21,7 @@ import (
 	"sealift/appraisal"
 	"sealift/appraisal/ear"
 	"sealift/cose"
+	"sealift/evidence/cca"
 	"sealift/internal/sharedtest"
 )
 
@@ -314,4 +315,41 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("what was written cannot be read: %v", err)
 		}
 	})
+}
+
+// TestManifest checks every row for EARs: the result verifies under the key, and is about the Evidence beside it.
+func TestManifest(t *testing.T) {
+	var key *cose.Key
+	var token, cbor []byte
+	checked := 0
+	for _, row := range sharedtest.Manifest(t, "evidence") {
+		if !strings.HasPrefix(row["file"], "ear/") {
+			continue
+		}
+		data := sharedtest.Read(t, "evidence", row["file"])
+		checked++
+		switch filepath.Ext(row["file"]) {
+		case ".jwt":
+			token = bytes.TrimSpace(data)
+		case ".jwk":
+			key = keyOfJWK(t, data)
+		case ".cbor":
+			cbor = data
+		default:
+			t.Errorf("%s: a row without a check", row["file"])
+		}
+	}
+	e, err := ear.Read(token, key)
+	must(t, err)
+	if len(e.Nonces) != 1 || !bytes.Contains(cbor, e.Nonces[0]) {
+		t.Errorf("the Evidence does not have the EAR's nonce %x", e.Nonces)
+	}
+	// Its two tokens are of different editions of the specification, which Veraison lets pass.
+	if _, err := cca.Parse(cbor); !errors.Is(err, cca.ErrProfile) {
+		t.Errorf("the Evidence, made of an old platform token and a new realm token: %v", err)
+	}
+	t.Logf("%d rows for EARs checked, none skipped", checked)
+	if checked != 3 {
+		t.Errorf("%d rows checked, want 3", checked)
+	}
 }

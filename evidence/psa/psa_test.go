@@ -397,3 +397,57 @@ func ExampleLifecycle() {
 	fmt.Println(psa.LifecycleSecured)
 	// Output: secured (0x3000)
 }
+
+// TestManifest checks every row for PSA: tokens here as far as that they have an expectation in TestRealSamples, which checks them;
+// keys and the listing of claims by what belongs together.
+func TestManifest(t *testing.T) {
+	keys := map[string]*cose.Key{}
+	checked := 0
+	for _, row := range sharedtest.Manifest(t, "evidence") {
+		dir, name := path.Split(row["file"])
+		if dir != "psa/" {
+			continue
+		}
+		checked++
+		_, token := samples[name]
+		switch {
+		case token:
+		case strings.HasSuffix(name, ".pem"):
+			keys[name] = publicPEM(t, name)
+		case name == "iatverifier_hmac.key":
+			if _, err := psa.Parse(sample(t, "iatverifier_iat-hmac.cbor")); len(sample(t, name)) != 32 || !errors.Is(err, psa.ErrMac0) {
+				t.Errorf("%s: the token that it is for: %v", name, err)
+			}
+		case name == "tfm_psa-2_0_0_claims.diag":
+			checkListing(t, string(sample(t, name)))
+		default:
+			t.Errorf("%s: a row without a check", name)
+		}
+	}
+	if len(keys) != 4 || !keys["tfm_key.pem"].Equal(keys["tfm_public.pem"]) || keys["iatverifier_key.pem"].Equal(keys["iatverifier_key-alt.pem"]) {
+		t.Errorf("%d keys, or not those that belong together", len(keys))
+	}
+	t.Logf("%d rows for PSA checked, none skipped", checked)
+	if checked != 14 {
+		t.Errorf("%d rows checked, want 14", checked)
+	}
+}
+
+// checkListing compares the claims in diagnostic notation with the token's.
+func checkListing(t *testing.T, listing string) {
+	t.Helper()
+	msg, err := psa.Parse(sample(t, "tfm_psa-2_0_0_sign1.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok := msg.TokenInsecure()
+	values := [][]byte{tok.Nonce, tok.BootSeed, tok.InstanceID, tok.ImplementationID}
+	for _, c := range tok.Components {
+		values = append(values, c.SignerID)
+	}
+	for _, v := range values {
+		if !strings.Contains(listing, fmt.Sprintf("h'%X'", v)) {
+			t.Errorf("the listing has no %X", v)
+		}
+	}
+}

@@ -102,7 +102,11 @@ func (q *Quote) checkLogs(collateral [][]byte, out *evidence.Signed) (found []*e
 				Got: err.Error(), Source: "the format", Err: err})
 			continue
 		}
-		found = append(found, evidence.Mismatches(l.compare(&q.report, nil))...)
+		var except []int // what runs in the TD extends RTMR3 later, without the firmware's log; it needs a reference value, or a list of loads
+		if l.Replay()[3] == [48]byte{} {
+			except = []int{3}
+		}
+		found = append(found, evidence.Mismatches(l.compare(&q.report, except))...)
 		out.Fields["event-log"] = len(l.events)
 	}
 	return found

@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +28,11 @@ import (
 	"sealift/evidence/cca"
 	"sealift/evidence/csv"
 	"sealift/evidence/optee"
+	"sealift/evidence/sgx"
+	"sealift/evidence/snp"
+	"sealift/evidence/tdx"
 	"sealift/evidence/tsm"
+	"sealift/internal/sharedtest"
 )
 
 var binding = [64]byte(bytes.Repeat([]byte("binding!"), 8))
@@ -481,5 +486,66 @@ func TestOPTEE(t *testing.T) {
 	o.impl = 2
 	if p := a.Probe(t.Context()); p.Usable || !strings.Contains(p.Why, "implementation 2") {
 		t.Errorf("%+v", p)
+	}
+}
+
+// TestMediaTypes guards that the names which this package repeats, so that the Agent links no verifier, are those of the verifiers.
+func TestMediaTypes(t *testing.T) {
+	if MediaTypeSGX != sgx.MediaType || MediaTypeCSV != csv.MediaType || !slices.Contains(snp.NewHardware().MediaTypes(), tsm.MediaType) ||
+		!slices.Contains(tdx.NewHardware().MediaTypes(), tsm.MediaType) {
+		t.Errorf("%s, %s; the verifiers read %s, %s", MediaTypeSGX, MediaTypeCSV, sgx.MediaType, csv.MediaType)
+	}
+	if MediaTypeCCA != cca.MediaType { // without a profile, which a token of other firmware would contradict
+		t.Errorf("%s, the verifier reads %s", MediaTypeCCA, cca.MediaType)
+	}
+}
+
+// TestEventLog guards that a TD's event log goes with its Evidence, whole and without the filling behind it.
+func TestEventLog(t *testing.T) {
+	table := sharedtest.Read(t, "evidence", "tdx/cos113_ccel_data.bin")
+	m := nothing(t)
+	m.TSM = newTSM(tsm.ProviderTDX, func(b []byte) ([]byte, error) { return b, nil })
+	a := &tsmAttester{m}
+	take := func() [][]byte {
+		e, err := a.Evidence(t.Context(), binding, [32]byte{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e.Chain
+	}
+	if got := take(); got != nil {
+		t.Errorf("a log of %d bytes where there is none", len(got[0]))
+	}
+	path := filepath.Join(m.Root, ccelPath)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := tdx.ParseEventLog(table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log []byte
+	for _, filling := range []string{"as it is", "\x00", "\xff", ""} {
+		data := table
+		if filling != "as it is" {
+			data = append(bytes.Clone(log), bytes.Repeat([]byte(filling), 5000)...)
+		}
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := take()
+		if len(got) != 1 || len(got[0]) > len(table)/2 || log != nil && !bytes.Equal(got[0], log) {
+			t.Fatalf("filling %q: %d items", filling, len(got))
+		}
+		log = got[0]
+		l, err := tdx.ParseEventLog(log)
+		if err != nil || l.Replay() != whole.Replay() || len(l.EventsInsecure()) != len(whole.EventsInsecure()) {
+			t.Errorf("filling %q: %v", filling, err)
+		}
+	}
+	for n := range 100 { // rubbish and cut logs do no harm
+		if size := logSize(log[:n]); size > n {
+			t.Errorf("%d of %d bytes", size, n)
+		}
 	}
 }

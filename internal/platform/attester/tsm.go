@@ -23,8 +23,9 @@ type TSMClient = configfsi.Client
 
 const tsmPath = "sys/kernel/config/tsm/report"
 
-// MediaTypeCCA is the media type of a CCA token as the kernel hands it out (draft-ffm-rats-cca-token).
-const MediaTypeCCA = `application/eat-collection; profile="http://arm.com/CCA-SSD/1.0.0"`
+// MediaTypeCCA is the media type of a CCA token as the kernel hands it out (draft-ffm-rats-cca-token), without the parameter that
+// names its profile: firmware of different age signs different ones, and the token says which.
+const MediaTypeCCA = "application/eat-collection"
 
 // tsmAttester asks Linux for a report: SEV-SNP, TDX and CCA guests.
 type tsmAttester struct{ m Machine }
@@ -92,7 +93,11 @@ func (a *tsmAttester) Evidence(_ context.Context, b [64]byte, _ [32]byte) (hw.Ev
 		return hw.Evidence{}, fmt.Errorf("%w: %s: unknown driver %q", ErrDevice, a.Name(), name)
 	}
 	w := tsm.Report{AuxBlob: got.AuxBlob, OutBlob: got.OutBlob, Provider: name}
-	return hw.Evidence{Token: w.Marshal(), MediaType: tsm.MediaType}, nil
+	e := hw.Evidence{Token: w.Marshal(), MediaType: tsm.MediaType}
+	if log := a.m.eventLog(); name == tsm.ProviderTDX && len(log) > 0 {
+		e.Chain = [][]byte{log}
+	}
+	return e, nil
 }
 
 // destroy removes the entry. What cannot be removed is the kernel's; it costs nothing but the entry.
