@@ -17,6 +17,7 @@ import (
 	"sealift/evidence/emuroot"
 	"sealift/internal/agent"
 	"sealift/internal/agent/runner"
+	"sealift/internal/agent/vault"
 	"sealift/internal/agent/vault/crashfs"
 	"sealift/internal/agentconfig"
 	"sealift/internal/channel"
@@ -27,11 +28,12 @@ import (
 
 // world is one deployment: an Agent with everything around it.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	pki    *emuroot.PKI
 	tee    *fakeTEE
 	fs     *crashfs.FS
+	store  vault.FS // in its place, if not nil
 	ree    *fakeREE
 	start  *programs
 	agent  *agent.Agent
@@ -43,7 +45,7 @@ type world struct {
 	tokens               byte
 }
 
-func newSigner(t *testing.T, alg cose.Algorithm) (cose.Signer, crypto.Signer) {
+func newSigner(t testing.TB, alg cose.Algorithm) (cose.Signer, crypto.Signer) {
 	t.Helper()
 	key, err := cose.GenerateKey(alg, rand.Reader)
 	if err != nil {
@@ -57,7 +59,7 @@ func newSigner(t *testing.T, alg cose.Algorithm) (cose.Signer, crypto.Signer) {
 }
 
 // newWorld makes a deployment of application "app"; change may alter its configuration.
-func newWorld(t *testing.T, change func(*agentconfig.Config)) *world {
+func newWorld(t testing.TB, change func(*agentconfig.Config)) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), fs: crashfs.New(), ree: newREE(), start: newPrograms()}
 	w.tam, _ = newSigner(t, cose.AlgEd25519)
@@ -94,8 +96,12 @@ func (w *world) boot() {
 }
 
 func (w *world) tryBoot() (err error) {
+	store := vault.FS(w.fs)
+	if w.store != nil {
+		store = w.store
+	}
 	w.agent, err = agent.New(w.t.Context(), agent.Options{
-		TEE: w.tee, Store: w.fs,
+		TEE: w.tee, Store: store,
 		Runner: runner.Options{
 			Launcher: w.start, Dir: w.dir, MinBackOff: time.Millisecond, MaxBackOff: time.Millisecond, MaxEnds: 3,
 			ReadyTimeout: 5 * time.Second,
