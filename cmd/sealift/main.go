@@ -73,6 +73,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newReleaseCmd(a),
 		newCallCmd(a),
 		newUpdateCmd(a),
+		newStartCmd(a),
 		newLogsCmd(a),
 		newTopCmd(a),
 		newRemoveCmd(a),

@@ -90,6 +90,7 @@ func (b *Broker) announcement() mocapi.Announcement {
 	for id, r := range b.runners {
 		st := mocapi.InstanceStatus{ID: id}
 		st.Running, st.LastError = r.status()
+		st.GaveUp, st.FailedTA = r.hopeless()
 		st.Transfers = r.transfers()
 		for _, u := range b.host.Status(id) {
 			st.UAs = append(st.UAs, mocapi.UAStatus{Component: u.Component.String(), Running: u.Running, Ports: u.Ports})

@@ -36,6 +36,8 @@ type runner struct {
 	err     error  // of the last attempt to launch, attach or talk
 	reeErr  error  // of the last thing that the Agent asked of the REE
 	refusal string // what the Agent itself says is wrong
+	failed  string // the TA that keeps ending, as the Agent tells it
+	gaveUp  bool   // it is not launched any more
 	moving  map[string]mocapi.Transfer
 	session sync.Mutex // one TEEP session at a time
 }
@@ -87,6 +89,13 @@ func (r *runner) status() (running bool, lastError string) {
 	return r.agent != nil, lastError
 }
 
+// hopeless says whether the instance was given up, and which TA of it was, if any.
+func (r *runner) hopeless() (gaveUp bool, failedTA string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.gaveUp, r.failed
+}
+
 // note records how the last attempt went and has it announced.
 func (r *runner) note(err error) {
 	r.mu.Lock()
@@ -95,10 +104,19 @@ func (r *runner) note(err error) {
 	r.b.notify()
 }
 
-// run launches and attaches again and again: when the Agent dies, when the platform dies, when either is not there yet.
+// maxTries is how often in a row an instance is launched that does not come up, or does not stay for stableAfter, before the Broker gives
+// up. A platform that does not answer is no try: it may be on its way.
+const (
+	maxTries    = 10
+	stableAfter = 10 * time.Second
+)
+
+// run launches and attaches again and again: when the Agent dies, when the platform dies, when either is not there yet. When it has given up,
+// it waits for the M/OC's next wake.
 func (r *runner) run() {
 	defer close(r.done)
 	retry := r.b.newBackoff()
+	tries := 0
 	for r.ctx.Err() == nil {
 		begun := time.Now()
 		err := r.once()
@@ -107,10 +125,44 @@ func (r *runner) run() {
 		}
 		r.note(err)
 		r.log.Warn("the TEE instance is not running", "error", err)
-		if time.Since(begun) > 10*time.Second {
+		if time.Since(begun) > stableAfter {
 			retry.reset()
+			tries = 0
+		}
+		if !errors.Is(err, platform.ErrUnreachable) {
+			tries++
+		}
+		if tries >= maxTries {
+			r.awaitWake()
+			retry.reset()
+			tries = 0
+			continue
 		}
 		retry.wait(r.ctx)
+	}
+}
+
+// awaitWake says that the Broker has given up, and waits until the M/OC wakes the instance.
+func (r *runner) awaitWake() {
+	r.mu.Lock()
+	r.gaveUp = true
+	wake := r.wanted.Wake
+	r.mu.Unlock()
+	r.b.notify()
+	r.log.Error("the TEE instance is given up until it is asked for again", "tries", maxTries)
+	for {
+		select {
+		case <-r.kick:
+		case <-r.ctx.Done():
+			return
+		}
+		r.mu.Lock()
+		again := r.wanted.Wake != wake
+		r.gaveUp = !again
+		r.mu.Unlock()
+		if again {
+			return
+		}
 	}
 }
 
@@ -166,6 +218,8 @@ func (r *runner) serve(agent *channel.AgentClient) {
 		}
 	}()
 	retry := r.b.newBackoff()
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
 	for {
 		wake, due := r.due()
 		if due {
@@ -190,6 +244,8 @@ func (r *runner) serve(agent *channel.AgentClient) {
 		}
 		select {
 		case <-r.kick:
+		case <-look.C:
+			r.ask(ctx, agent)
 		case <-ctx.Done():
 			return
 		}
@@ -204,10 +260,26 @@ func (r *runner) ask(ctx context.Context, agent *channel.AgentClient) {
 	if err != nil {
 		return
 	}
+	failed := ""
+	for _, ta := range st.TAs {
+		if ta.State == taFailed && len(ta.ID) == 3 { // not one that waits for its PD
+			failed = fmt.Sprintf("the TA %s keeps ending: %s (started %d times)", ta.ID, ta.LastExit, ta.Restarts)
+		}
+	}
 	r.mu.Lock()
-	r.refusal = st.LastError
+	changed := r.failed != failed
+	r.refusal, r.failed = st.LastError, failed
 	r.mu.Unlock()
+	if changed {
+		r.b.notify()
+	}
 }
+
+// taFailed is the state of a TA that ended too often, in channel.TAStatus.
+const taFailed = "failed"
+
+// lookEvery is how often the Agent is asked how its TAs are.
+const lookEvery = 3 * time.Second
 
 // due reports whether a session is due, and for which wake.
 func (r *runner) due() (uint64, bool) {

@@ -168,12 +168,24 @@ func (s *Server) applyAnnouncement(c *call, a *mocapi.Announcement) error {
 	return nil
 }
 
-// instanceStatus notes what the device says of an instance. An instance that cannot be launched is a problem that may pass.
+// startHint is for a deployment that the device has given up.
+const startHint = "sealift start %s tries again; sealift update brings a newer package"
+
+// instanceStatus notes what the device says of an instance. An instance that cannot be launched is a problem that may pass, until the
+// device gives it up; so does a TA that keeps ending, after the first installation.
 func instanceStatus(tx *store.Tx, d *store.Deployment, status *mocapi.InstanceStatus, relay string) error {
 	d.InstanceStatus, d.RelayAddr = status, relay
 	d.Private.Seen = d.Private.Seen || status != nil
 	switch {
-	case status == nil || d.Private.Failed:
+	case status == nil:
+	case d.Private.Failed:
+		if d.Problem != nil && d.Problem.Code == fault.InstanceFailed && status.Running && status.FailedTA == "" {
+			course.Recovered(d)
+		}
+	case status.GaveUp:
+		course.Fail(d, fault.New(fault.InstanceFailed, "device %s gave up: %s", d.Device, status.LastError).WithHint(startHint, d.ID), time.Time{})
+	case status.FailedTA != "" && len(d.Trace) == len(d.Plan):
+		course.Fail(d, fault.New(fault.InstanceFailed, "device %s: %s", d.Device, status.FailedTA).WithHint(startHint, d.ID), time.Time{})
 	case !status.Running && status.LastError != "":
 		d.Problem = fault.New(fault.InstanceFailed, "device %s: %s", d.Device, status.LastError)
 	case status.Running && d.Problem != nil && d.Problem.Code == fault.InstanceFailed:

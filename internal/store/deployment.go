@@ -51,6 +51,8 @@ type Private struct {
 	// Attempts counts the failures of the update with the package of role AttemptRole.
 	Attempts    int    `json:"attempts,omitempty"`
 	AttemptRole string `json:"attempt_role,omitempty"`
+	// Again has the package with the TA sent once more, so that the Agent starts a TA that it has given up.
+	Again bool `json:"again,omitempty"`
 	// Before is what Appraised was when the update began.
 	Before *Appraised `json:"before,omitempty"`
 	// UpdateSaid is the update's state as the history has it.

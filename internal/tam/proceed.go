@@ -39,6 +39,10 @@ func (e *Engine) proceed(tx *store.Tx, d *store.Deployment) (teep.Message, error
 	if p == nil && now != d {
 		p = e.missing(d) // what the device has lost of the present version
 	}
+	if role := course.TARole(d); p == nil && d.Private.Again && d.AgentKey != nil && course.Present(d, role) {
+		p = d.Wanted[role] // installed already: the Agent makes sure that it runs
+	}
+	d.Private.Again = false
 	if p == nil {
 		p = e.Adversary.extra(e, d)
 	}

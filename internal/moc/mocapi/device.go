@@ -41,6 +41,10 @@ type InstanceStatus struct {
 	Running   bool       `json:"running"`
 	UAs       []UAStatus `json:"uas,omitempty"`
 	LastError string     `json:"last_error,omitempty"` // of launching or of the last TEEP session; empty after a success
+	// GaveUp says that the Broker has launched it in vain often enough, and does so again only when it is woken.
+	GaveUp bool `json:"gave_up,omitempty"`
+	// FailedTA says why a TA is not started again by the Agent; empty if all is well.
+	FailedTA string `json:"failed_ta,omitempty"`
 	// Transfers are the large payloads that the Agent is reading now.
 	Transfers []Transfer `json:"transfers,omitempty"`
 }

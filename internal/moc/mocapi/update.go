@@ -46,6 +46,11 @@ const (
 // Ends reports whether nothing more comes after the state.
 func (s UpdateState) Ends() bool { return s == UpdateDone || s == UpdateFailed }
 
+// StartDeployment has the device try again to run a deployment that failed.
+func (c *Client) StartDeployment(ctx context.Context, id string) (*Deployment, error) {
+	return ptr(call[Deployment](ctx, c, http.MethodPost, deploymentPath(id, "/start"), nil, nil))
+}
+
 // CreateUpdate asks for an update.
 func (c *Client) CreateUpdate(ctx context.Context, id string, r UpdateRequest) (*Update, error) {
 	return ptr(call[Update](ctx, c, http.MethodPost, deploymentPath(id, "/updates"), nil, r))
