@@ -5,6 +5,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"runtime"
 
@@ -15,6 +16,10 @@ import (
 
 func newBrokerCmd(*app) *cobra.Command { return needsLinux("broker", "the TEEP Broker of a device") }
 func newDevCmd(*app) *cobra.Command    { return needsLinux("dev", "a local M/OC with an emulated device") }
+func (*app) attest(context.Context, string, string) error {
+	return usageError("", "there is no TEE that this version knows on %s", runtime.GOOS)
+}
+
 func newDemoCmd(*app) *cobra.Command {
 	return needsLinux("demo", "the worked example, on an emulated device")
 }

@@ -26,11 +26,20 @@ type check struct {
 }
 
 func newDoctorCmd(a *app) *cobra.Command {
-	return &cobra.Command{
+	var attest, binding string
+	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "say what this machine can do, what it lacks, and how to mend it",
-		Args:  cobra.NoArgs,
+		Long: `Say what this machine can do, what it lacks, and how to mend it. With --attest, run inside a confidential virtual machine or an
+enclave, have its hardware sign Evidence and write that to a file: sealift verify, inspect and policy init --from read it.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if attest != "" {
+				return a.attest(cmd.Context(), attest, binding)
+			}
+			if binding != "" {
+				return usageError("", "--binding is for --attest")
+			}
 			checks := append(deviceChecks(), a.contextCheck(cmd.Context()))
 			if err := a.print(checks, func(w io.Writer) { printChecks(w, checks) }); err != nil {
 				return err
@@ -43,6 +52,9 @@ func newDoctorCmd(a *app) *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&attest, "attest", "", "write Evidence of the TEE around this program to this file")
+	cmd.Flags().StringVar(&binding, "binding", "", "report data that the hardware signs, 64 bytes in hex (default: random ones, which are printed)")
+	return cmd
 }
 
 func printChecks(w io.Writer, checks []check) {

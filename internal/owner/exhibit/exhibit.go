@@ -104,6 +104,7 @@ type Beside struct {
 	certs [][]byte // DER: those of devices, then those of CAs, without roots
 	hygon [][]byte // HSK and CEK
 	intel [][]byte // collateral, in CBOR
+	logs  [][]byte // event logs of TDs
 	store []*collateral.Store
 }
 
@@ -154,7 +155,7 @@ func (b *Beside) addFile(path string, must bool) error {
 		return err
 	}
 	if known := b.add(data); !known && must {
-		return fmt.Errorf("%s is neither a certificate, nor a revocation list, nor Intel's collateral", path)
+		return fmt.Errorf("%s is neither a certificate, nor a revocation list, Intel's collateral, or an event log of a TD", path)
 	}
 	return nil
 }
@@ -163,6 +164,10 @@ func (b *Beside) addFile(path string, must bool) error {
 func (b *Beside) add(data []byte) bool {
 	if c, err := intel.ParseCollateral(data); err == nil {
 		b.intel = append(b.intel, c.Marshal())
+		return true
+	}
+	if tdx.IsEventLog(data) {
+		b.logs = append(b.logs, data)
 		return true
 	}
 	if list, err := crl.Parse(data); err == nil {
@@ -255,6 +260,9 @@ func (b *Beside) Complete(e evidence.HardwareEvidence) evidence.HardwareEvidence
 	case csv.MediaType, optee.MediaType:
 	case sgx.MediaType, tdx.MediaType:
 		e.Collateral = append(e.Collateral, b.intel...)
+		if e.MediaType == tdx.MediaType {
+			e.Collateral = append(e.Collateral, b.logs...)
+		}
 	case snp.MediaType:
 		e.Collateral = append(e.Collateral, b.certsSNP(e.Data)...)
 	case tsm.MediaType:
@@ -264,7 +272,7 @@ func (b *Beside) Complete(e evidence.HardwareEvidence) evidence.HardwareEvidence
 			}
 			break
 		}
-		e.Collateral = append(append(e.Collateral, b.intel...), b.certs...)
+		e.Collateral = append(append(append(e.Collateral, b.intel...), b.logs...), b.certs...)
 	default:
 		e.Collateral = append(e.Collateral, b.certs...)
 	}

@@ -141,3 +141,25 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// TestEventLogBeside guards that the event log of a TD is compared with its quote, and that another TD's is refused.
+func TestEventLogBeside(t *testing.T) {
+	for file, ok := range map[string]bool{"tdx/v4_cos113_google.quote.bin": true, "tdx/v4_google_spr_e4.quote.bin": false} {
+		b := &exhibit.Beside{}
+		if err := b.Add(filepath.Join(sharedtest.Dir(t, "evidence"), "tdx/cos113_ccel_data.bin")); err != nil {
+			t.Fatal(err)
+		}
+		x, err := exhibit.Read(sharedtest.Read(t, "evidence", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		anchors, err := exhibit.VendorAnchors()
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := x.Recorded(b, nil).Verify(exhibit.Input(anchors, b, time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)), nil)
+		if (err == nil) != ok || ok && v.Fields["event-log"] != 43 {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
