@@ -208,3 +208,33 @@ func TestRequestAndPolicy(t *testing.T) {
 		t.Fatalf("%+v, %v", st, err)
 	}
 }
+
+// TestRemovalStartsNothing: a message that removes a TA's data and then the TA does not start the TA anew in between, and a TA that
+// does not start without the data that was removed does not go on with it.
+func TestRemovalStartsNothing(t *testing.T) {
+	w := newWorld(t, nil)
+	w.attest()
+	dataID, taID := manifest.ID("app", manifest.RolePD), manifest.ID("app", manifest.RoleTA)
+	ta := w.program(usecase.TA, 1, "echo v1", anyone)
+	w.succeeds(w.update(ta), 1)
+	w.succeeds(w.update(w.data(1, "rows", w.claim().EncKey, ta)), 1)
+	before := w.start.launched("echo v1")
+	w.succeeds(w.remove(dataID, taID), 2)
+	if after := w.start.launched("echo v1"); after != before {
+		t.Errorf("the TA was started %d times while it was removed", after-before)
+	}
+	if got := w.installed(); got != "" {
+		t.Errorf("installed: %s", got)
+	}
+
+	w = newWorld(t, nil)
+	w.attest()
+	picky := w.program(usecase.TA, 1, "picky v1", anyone)
+	w.succeeds(w.update(picky), 1)
+	w.succeeds(w.update(w.data(1, "rows", w.claim().EncKey, picky)), 1)
+	w.asks("now?", "rows=rows|picky v1|now?")
+	w.succeeds(w.remove(dataID), 1)
+	if got, _ := w.call(w.claim().TLSKey, nil, "still?"); got != "" {
+		t.Errorf("after the removal of its data the TA answers %q", got)
+	}
+}

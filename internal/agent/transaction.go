@@ -31,6 +31,8 @@ type transaction struct {
 	tas     map[string]*loadedTA // new generations
 	// patient lets a removal go on although a TA does not start any more without what was removed.
 	patient bool
+	// leaving are the manifests that are removed next.
+	leaving []suit.ComponentID
 	// held says that what is staged will be a candidate: nothing of it goes out.
 	held bool
 	// written are the components that were staged, in that order.
@@ -130,7 +132,7 @@ func (t *transaction) startChanged(ctx context.Context) error {
 	before := t.a.state.Load()
 	for i := range t.next.Components {
 		c := &t.next.Components[i]
-		if class(c.ID) != classTEE || c.Args == nil || c.Waits {
+		if class(c.ID) != classTEE || c.Args == nil || c.Waits || t.leaves(c) {
 			continue
 		}
 		old := before.component(c.ID)
@@ -147,6 +149,13 @@ func (t *transaction) startChanged(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// leaves reports whether nothing will use a component after the removals that come next.
+func (t *transaction) leaves(c *component) bool {
+	return len(c.Users) > 0 && !slices.ContainsFunc(c.Users, func(user string) bool {
+		return !slices.ContainsFunc(t.leaving, func(id suit.ComponentID) bool { return id.String() == user })
+	})
 }
 
 // startTA starts the TA c with args unless a generation just like it runs.
@@ -271,7 +280,10 @@ func (t *transaction) swap() {
 	t.a.mu.Lock()
 	var gone []suit.ComponentID
 	for _, ta := range t.a.tas {
-		if t.next.component(ta.id) == nil && !t.next.isCandidate(ta.id) {
+		c := t.next.component(ta.id)
+		// One that runs on what was removed must not go on, whether another could take its place or not.
+		stale := c != nil && t.patient && t.a.fingerprint(t.next, c, c.Args) != ta.print
+		if stale || c == nil && !t.next.isCandidate(ta.id) {
 			gone = append(gone, ta.id)
 		}
 	}

@@ -12,8 +12,9 @@ import (
 
 // uninstall removes a manifest with what depends on it: the uninstall section runs, the references go, the keys of everything
 // without references are dropped from the sealed state, and the counter moves on, so that no copy of the former state brings
-// them back. A manifest that is not installed is removed already.
-func (a *Agent) uninstall(ctx context.Context, id suit.ComponentID) (*report.Report, error) {
+// them back. A manifest that is not installed is removed already. next are those that the same message removes after it: their TAs
+// are not started anew for the moment between.
+func (a *Agent) uninstall(ctx context.Context, id suit.ComponentID, next []suit.ComponentID) (*report.Report, error) {
 	if present, ok := presentID(id); ok {
 		return a.withdraw(present)
 	}
@@ -24,7 +25,7 @@ func (a *Agent) uninstall(ctx context.Context, id suit.ComponentID) (*report.Rep
 	}
 	t := a.begin()
 	defer t.abort()
-	t.patient = true
+	t.patient, t.leaving = true, next
 	t.next.dropCandidate(id)
 	t.dropDependents(ctx, id)
 	rep, err := t.drop(ctx, m)

@@ -52,8 +52,9 @@ func (a *Agent) update(ctx context.Context, m *teep.Update, encKey *cose.Key) (t
 		e.SUITReports = reports
 		return e
 	}
-	for _, id := range m.UnneededManifestList {
-		if e := run(id.String(), true, func() (*report.Report, error) { return a.uninstall(ctx, id) }); e != nil {
+	for i, id := range m.UnneededManifestList {
+		next := m.UnneededManifestList[i+1:]
+		if e := run(id.String(), true, func() (*report.Report, error) { return a.uninstall(ctx, id, next) }); e != nil {
 			return e, nil
 		}
 	}
