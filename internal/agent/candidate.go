@@ -18,7 +18,7 @@ import (
 // without PD, and named in Evidence and tc-list under its own name with the segment agentconfig.CandidateSegment after it, so that the
 // owner can appraise it and seal PD to its key. The present version serves on. The manifest that brings PD for the candidate, which
 // names the candidate's manifest by digest, makes one transaction of both: the candidate takes the place of the present version, whose
-// PD is destroyed, and gets the new PD. If that fails, nothing has happened. docs/design/0012 has the reasons.
+// PD is destroyed, and gets the new PD. If that fails, nothing has happened. docs/design/0015 has the reasons.
 
 // candidate is such a version. It is part of the sealed state.
 type candidate struct {

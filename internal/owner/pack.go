@@ -146,7 +146,8 @@ func components(f *packfile.File, image string) ([]archive.Component, error) {
 
 func taSpec(ta *packfile.TA) *launch.Spec {
 	return &launch.Spec{Name: programName(ta.Binary), Args: ta.Args, Serve: ta.Serve, Callers: ta.Callers, MemoryBytes: ta.Memory,
-		Entrypoint: ta.Entrypoint, Env: ta.Env, Dir: ta.Dir, CPUMillis: ta.CPUs}
+		Entrypoint: ta.Entrypoint, Env: ta.Env, Dir: ta.Dir, CPUMillis: ta.CPUs, Restart: ta.Restart, MaxProcs: ta.Procs,
+		CPUSeconds: ta.CPUSeconds}
 }
 
 // programName is the name under which a program is started: that of its file, since some (busybox) choose by it what they do.

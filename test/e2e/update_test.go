@@ -118,17 +118,14 @@ func TestUpdateThatFails(t *testing.T) {
 	devUp(t, u)
 	u.must("", "pack", newerStats(t, u, "ta,pd", 1))
 	u.must("", "deploy", "--wait", "stats.sealift")
-	// It lists the rows that it does not find in its data, and ends.
-	broken := func(from, to string) {
-		t.Helper()
-		text, err := os.ReadFile(newerStats(t, u, "ta,pd", 2))
-		if err != nil {
-			t.Fatal(err)
-		}
-		u.write("stats.yaml", strings.Replace(string(text), from, to, 1))
-		u.must("", "pack", "stats.yaml")
+	// A program that starts well enough without PD, which the Agent does not hold against it, and ends with it.
+	text, err := os.ReadFile(newerStats(t, u, "ta,pd", 2))
+	if err != nil {
+		t.Fatal(err)
 	}
-	broken("  serve: socket\n", "  serve: socket\n  args: [--no-such-flag]\n")
+	crash := fmt.Sprintf("binary: %s\n  args: [sh, -c, \"exit 3\"]", busybox(t))
+	u.write("stats.yaml", strings.Replace(string(text), "binary: "+filepath.Join(u.dir, "stats-ta"), crash, 1))
+	u.must("", "pack", "stats.yaml")
 	r := u.refused(1, []string{"update failed", "the TA ends at once"}, "update", "stats", "stats.sealift", "--wait")
 	if strings.Contains(r.stderr, "production") {
 		t.Error("the data is in the error")
@@ -144,18 +141,24 @@ func TestUpdateThatFails(t *testing.T) {
 	answersWith(t, u, "stats", "production-3")
 
 	// Newer PD alone, to the same TA.
-	text := newerStats(t, u, "ta,pd", 3)
+	again := newerStats(t, u, "ta,pd", 3)
 	u.write("staff.csv", strings.ReplaceAll(readText(t, filepath.Join(u.dir, "staff.csv")), "production-3", "production-4"))
-	u.must("", "pack", text)
+	u.must("", "pack", again)
 	var d updated
 	decode(t, u.must("", "update", "stats", "stats.sealift", "--wait", "--json").stdout, &d)
 	if got := names(d.Update.Trace); got != "attest pd-to-ta" {
 		t.Errorf("the trace is %q", got)
 	}
 	answersWith(t, u, "stats", "production-4")
-	u.must("", "pack", text)
+	u.must("", "pack", again)
 	u.refused(1, []string{"does not have already"}, "update", "stats", "stats.sealift", "--wait")
-	u.must("", "remove", "stats")
+	if r := u.must("", "top", "stats"); !strings.Contains(r.stdout, "running") || !strings.Contains(r.stdout, "PD 1 files") {
+		t.Errorf("top says\n%s", r.stdout)
+	}
+	if r := u.must("", "remove", "stats"); !strings.Contains(r.stdout, "signed that it destroyed") || !strings.Contains(r.stdout, "tee/stats/ta") ||
+		!strings.Contains(r.stdout, "pd/stats/staff.csv") {
+		t.Errorf("remove says\n%s", r.stdout)
+	}
 }
 
 func readText(t *testing.T, path string) string {

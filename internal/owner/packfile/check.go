@@ -167,6 +167,9 @@ func (c *checker) ta() {
 	c.taProgram(ta)
 	c.word("ta.serve", ta.Serve, launch.ServeSocket, launch.ServeStdio)
 	c.word("ta.callers", ta.Callers, launch.CallersOwner, launch.CallersAny)
+	if ta.Restart != "" {
+		c.word("ta.restart", ta.Restart, launch.RestartAlways, launch.RestartOnFailure, launch.RestartNever)
+	}
 	if ta.Memory != 0 && ta.Memory < minMemory {
 		c.refuse("ta.memory", "write it as 64MiB", "%d bytes are too few for a program", ta.Memory)
 	}
@@ -191,7 +194,7 @@ func (c *checker) taProgram(ta *TA) {
 	for _, f := range []struct {
 		field string
 		given bool
-	}{{"ta.image", ta.Image != ""}, {"ta.entrypoint", len(ta.Entrypoint) > 0}, {"ta.env", len(ta.Env) > 0}, {"ta.dir", ta.Dir != ""},
+	}{{"ta.image", ta.Image != ""}, {"ta.entrypoint", len(ta.Entrypoint) > 0}, {"ta.dir", ta.Dir != ""},
 		{"ta.cpus", ta.CPUs > 0}} {
 		if f.given {
 			c.refuse(f.field, "write instances: [container]", "this belongs to a TA that runs in containers, and only there")

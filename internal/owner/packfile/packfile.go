@@ -54,11 +54,16 @@ type TA struct {
 	Serve   string   // "socket" (default) or "stdio"
 	Callers string   // "owner" (default): only the owner's key may connect; "any"
 	Memory  uint64   // bytes; 0 leaves it to the Agent
+	Env     []string // NAME=value
+	Restart string   // when it ends, serving on a socket: "always" (default), "on-failure" or "never"
+	// Procs bounds its processes and threads, CPUSeconds the time of each process; 0 leaves both to the Agent.
+	Procs      uint32
+	CPUSeconds uint64
 
 	// Of an image only; empty leaves it to the image. CPUs is in thousandths of a processor, 0 for no limit.
-	Entrypoint, Env []string
-	Dir             string
-	CPUs            uint32
+	Entrypoint []string
+	Dir        string
+	CPUs       uint32
 }
 
 // Contained reports whether the TA runs as a container wherever the package may go, so that a single program is packed as an

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -213,6 +214,13 @@ func (d *decoder) ta(n *yaml.Node, at string) {
 		"args":    d.texts(&ta.Args),
 		"serve":   d.text(&ta.Serve),
 		"callers": d.text(&ta.Callers),
+		"restart": d.text(&ta.Restart),
+		"maxProcs": func(n *yaml.Node, field string) {
+			ta.Procs = uint32(d.count(n, field, math.MaxUint32))
+		},
+		"cpuSeconds": func(n *yaml.Node, field string) {
+			ta.CPUSeconds = d.count(n, field, math.MaxInt32)
+		},
 
 		"entrypoint": d.texts(&ta.Entrypoint),
 		"env":        d.texts(&ta.Env),
@@ -241,6 +249,20 @@ func (d *decoder) ta(n *yaml.Node, at string) {
 			ta.Memory = size
 		},
 	})
+}
+
+// count reads a whole number from 1 to most.
+func (d *decoder) count(n *yaml.Node, field string, most uint64) uint64 {
+	v, ok := d.scalar(n, field)
+	if !ok {
+		return 0
+	}
+	number, err := strconv.ParseUint(v, 10, 64)
+	if err != nil || number == 0 || number > most {
+		d.refuse(n, field, "write a whole number", "%q is no number from 1 to %d", v, most)
+		return 0
+	}
+	return number
 }
 
 func (d *decoder) ua(n *yaml.Node, at string) {
