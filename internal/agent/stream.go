@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"io"
+	"syscall"
 	"time"
 
 	"sealift/cose"
@@ -15,12 +16,22 @@ import (
 // stage runs the update procedure of a manifest, and logs how much came from outside and how long it took until that was in sealed
 // storage: what `sealift bench install` measures.
 func (t *transaction) stage(ctx context.Context, m *suit.Verified, envelope []byte) (*processor.Outcome, error) {
-	begun := time.Now()
+	begun, used := time.Now(), cpuTime()
 	out, err := t.processor().Update(ctx, envelope)
 	if err == nil {
-		t.a.log.Info("staged", "manifest", m.ComponentID.String(), "bytes", t.fetched, "milliseconds", time.Since(begun).Milliseconds())
+		t.a.log.Info("staged", "manifest", m.ComponentID.String(), "bytes", t.fetched, "milliseconds", time.Since(begun).Milliseconds(),
+			"cpu_ms", (cpuTime() - used).Milliseconds())
 	}
 	return out, err
+}
+
+// cpuTime is what this process has used of all processors.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 var _ processor.Streamer = (*transaction)(nil)
