@@ -175,7 +175,9 @@ func (r *Result) Explain(w io.Writer) error {
 		c := r.Vector[name]
 		p.line("  %-18s %3d %-15s %s", name, c.Value, c.Tier(), c.Reason)
 	}
-	p.line("\nchecked and as expected:")
+	if slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.OK }) {
+		p.line("\nchecked and as expected:")
+	}
 	for _, f := range r.Findings {
 		if f.OK {
 			p.line("  %s: %s (%s)", f.Claim, f.Got, f.Source)

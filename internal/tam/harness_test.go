@@ -49,6 +49,7 @@ type world struct {
 	asked  int
 
 	protocol tam.Protocol
+	panel    tam.Panel // further Verifiers
 }
 
 func must(t testing.TB, err error) {
@@ -101,7 +102,7 @@ func (w *world) open(misdeed tam.Adversary) {
 		Roots: []evidence.Anchor{w.pki.Anchor()}, AgentDigest: agentImage, AgentSource: "the test"})
 	must(w.t, err)
 	w.engine, err = tam.New(tam.Config{Store: w.store, Keys: w.keys, Policy: policy,
-		Anchors: evidence.Anchors{Roots: []evidence.Anchor{w.pki.Anchor()}}, Adversary: misdeed, Protocol: w.protocol})
+		Anchors: evidence.Anchors{Roots: []evidence.Anchor{w.pki.Anchor()}}, Adversary: misdeed, Protocol: w.protocol, Hardware: tam.Hardware{Panel: w.panel}})
 	must(w.t, err)
 }
 
