@@ -157,7 +157,7 @@ func TestEscapes(t *testing.T) {
 			store := neighbourStore(t, u)
 			app("inmate", o.program, "stdio", `args: [stdin]`, `memory: 256MiB`)
 			o.check(t, u, instance, store)
-			limited(t, u)
+			limited(t, u, instance)
 			u.must("", "remove", "inmate")
 			u.must("", "remove", "neighbour")
 		})
@@ -201,11 +201,19 @@ func (o *outsider) check(t *testing.T, u *user, instance, store string) {
 }
 
 // limited takes more memory than is allowed: the program dies of it, its caller learns that, and the instance lives on.
-func limited(t *testing.T, u *user) {
+func limited(t *testing.T, u *user, instance string) {
 	t.Helper()
 	for _, try := range []string{"memory 400", "pieces 400"} {
 		if r := u.sealift(try, "call", "inmate"); strings.Contains(r.stdout, "allowed") {
 			t.Errorf("%s: exit %d %q", try, r.code, r.stdout)
+		}
+		// A program that gets no more memory ends, with Go's status for that; one that is killed cannot say anything, and its TEE does.
+		want := "last end: exit status 2"
+		if instance == "container" {
+			want = "memory limit"
+		}
+		if said := u.must("", "top", "inmate").stdout; !strings.Contains(said, want) {
+			t.Errorf("%s: the owner is not told %q: %s", try, want, said)
 		}
 	}
 	for _, try := range []string{"memory 64", "read /proc/self/status", "forkbomb 2"} {

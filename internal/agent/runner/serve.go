@@ -106,13 +106,16 @@ func (t *TA) request(ctx context.Context, conn net.Conn) error {
 }
 
 // result passes an exit status on as success: it is the program's answer to its caller (grep says 1 for "no lines"). An
-// end by a signal is not.
+// end by a signal, or at a limit, is not.
 func (t *TA) result(err error) error {
+	if err == nil {
+		return nil
+	}
+	t.mu.Lock()
+	t.status.LastExit = err.Error()
+	t.mu.Unlock()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.Exited() {
-		t.mu.Lock()
-		t.status.LastExit = exit.String()
-		t.mu.Unlock()
 		return nil
 	}
 	return err
