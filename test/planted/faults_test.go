@@ -156,7 +156,7 @@ var durable = []fault{
 	{"I9", "the folder is not synced before the counter moves", []edit{{"internal/agent/vault/vault.go",
 		"v.fs.SyncDir(\".\")", "error(nil)"}}, "internal/agent/vault", "TestCrashAtEveryStep"},
 	{"I9", "a blob is not synced before the state names it", []edit{{"internal/agent/vault/blob.go",
-		"w.err = w.f.Sync()", "_ = w.f.Sync"}}, "internal/agent/vault", "TestCrashAtEveryStep"},
+		"err = w.f.Sync()", "_ = w.f.Sync"}}, "internal/agent/vault", "TestCrashAtEveryStep"},
 	{"I9", "a start does not close the fork", []edit{{"internal/agent/vault/vault.go",
 		"rand: rand, fork: true}", "rand: rand}"}}, "internal/agent/vault", "TestForkIsRefused"},
 	{"I9", "a UA goes out without a note", []edit{{"internal/agent/transaction.go",
