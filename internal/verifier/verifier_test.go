@@ -298,3 +298,34 @@ func TestPanelOverrulesOpinionsOnly(t *testing.T) {
 		}
 	}
 }
+
+// FuzzSubmit sends a service what is no Evidence, under any media type: an answer with a refusal in it, or an error of the client.
+func FuzzSubmit(f *testing.F) {
+	s := newService(f, evidence.TrustZone)
+	handler := s.Handler()
+	good := bundled(s.evidence(f, [64]byte{9}))
+	f.Add(good.MediaType, good.Data)
+	f.Add("application/eat+cwt", []byte{0xd2, 0x84})
+	f.Fuzz(func(t *testing.T, kind string, body []byte) {
+		opened := httptest.NewRecorder()
+		handler.ServeHTTP(opened, httptest.NewRequest(http.MethodPost, "/challenge-response/v1/newSession?nonceSize=64", nil))
+		path := "/challenge-response/v1/" + opened.Header().Get("Location")
+		r := httptest.NewRequest(http.MethodPost, path, bytes.NewReader(body))
+		r.Header.Set("Content-Type", kind)
+		got := httptest.NewRecorder()
+		handler.ServeHTTP(got, r)
+		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodDelete, path, nil))
+		if got.Code == http.StatusOK {
+			var a struct{ Result, Nonce string }
+			must(t, json.Unmarshal(got.Body.Bytes(), &a))
+			nonce, err := base64.StdEncoding.DecodeString(a.Nonce)
+			must(t, err)
+			o := ear.Check([]byte(a.Result), ear.Expected{Keys: []*cose.Key{s.Key.Key()}, Nonce: nonce, Submods: []string{s.name()}, Now: now, MaxAge: time.Hour})
+			if o.Verdict == ear.Allow {
+				t.Errorf("%q is allowed", kind)
+			}
+		} else if got.Code < 400 || got.Code >= 500 {
+			t.Errorf("status %d", got.Code)
+		}
+	})
+}

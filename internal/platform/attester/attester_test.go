@@ -549,3 +549,12 @@ func TestEventLog(t *testing.T) {
 		}
 	}
 }
+
+func FuzzLogSize(f *testing.F) {
+	f.Add(bytes.Repeat([]byte{1, 0, 0, 0}, 40))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if n := logSize(data); n < 0 || n > len(data) {
+			t.Errorf("%d of %d bytes", n, len(data))
+		}
+	})
+}
