@@ -231,7 +231,7 @@ func (r *runner) serve(agent *channel.AgentClient) {
 			r.note(err)
 			if err != nil {
 				r.log.Warn("a TEEP session has failed", "error", err)
-				if !retry.wait(ctx) {
+				if !r.pause(ctx, retry, wake) {
 					return
 				}
 				continue
@@ -248,6 +248,25 @@ func (r *runner) serve(agent *channel.AgentClient) {
 			r.ask(ctx, agent)
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// pause waits after a failed session: for the next delay, or until the M/OC has a newer reason for one. It reports whether ctx
+// still lives.
+func (r *runner) pause(ctx context.Context, retry *backoff, failed uint64) bool {
+	t := time.NewTimer(retry.delay())
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			return true
+		case <-ctx.Done():
+			return false
+		case <-r.kick:
+			if wake, _ := r.due(); wake != failed {
+				return true
+			}
 		}
 	}
 }
