@@ -256,10 +256,10 @@ func TestInside(t *testing.T) {
 	p := newPod(t)
 	img := busybox(t, "/bin/sh")
 	img.Config.Config.Env = []string{"FROM=image", "BOTH=image", "SEALIFT_PD=/evil"}
-	img.Config.Config.WorkingDir = "/work"
+	img.Config.Config.WorkingDir = "/srv"
 	img.Config.Config.Volumes = map[string]struct{}{"/var/lib/app": {}, "/tmp": {}}
 	img.Config.Config.User = "1234"
-	img.Layers = append(img.Layers, ocitest.Layer(t, &tar.Header{Typeflag: tar.TypeDir, Name: "work", Mode: 0o755},
+	img.Layers = append(img.Layers, ocitest.Layer(t, &tar.Header{Typeflag: tar.TypeDir, Name: "srv", Mode: 0o755},
 		&tar.Header{Typeflag: tar.TypeSymlink, Name: "run", Linkname: "/etc"}))
 	ta, err := p.start(t, img, launch.Spec{Serve: launch.ServeStdio, Env: []string{"BOTH=owner"}}, pd.FromBytes("d", []byte("data")))
 	if err != nil {
@@ -267,14 +267,14 @@ func TestInside(t *testing.T) {
 	}
 	answer, err := ask(t, ta, `id; pwd; echo $FROM $BOTH $SEALIFT_PD $(cat $SEALIFT_PD/d)
 grep -E 'CapEff|CapBnd|NoNewPrivs|Seccomp:' /proc/self/status
-for f in /x /bin/x /work/x /pd/x /dev/x /proc/sys/kernel/hostname; do (echo x > $f) 2>/dev/null && echo wrote $f; done
+for f in /x /bin/x /srv/x /pd/x /dev/x /proc/sys/kernel/hostname; do (echo x > $f) 2>/dev/null && echo wrote $f; done
 for f in /tmp/x /var/lib/app/x /run/sealift/x /dev/shm/x; do (echo x > $f) || echo cannot write $f; done
 cat /proc/[0-9]*/cmdline | head -c 300 | tail -c 20 >/dev/null; ls /proc | grep -c '^[0-9]'; ls /sys 2>/dev/null; ls /`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Log(answer)
-	for _, want := range []string{"uid=0 gid=0", "\n/work\n", "image owner /pd data\n", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000",
+	for _, want := range []string{"uid=0 gid=0", "\n/srv\n", "image owner /pd data\n", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000",
 		"NoNewPrivs:\t1", "Seccomp:\t2"} {
 		if !strings.Contains(answer, want) {
 			t.Errorf("%q is not in the answer", want)
