@@ -18,7 +18,11 @@ var coveredBy = map[evidence.Hardware]map[string]string{evidence.SGX: {"MRSIGNER
 // measurements compares every measurement but the configuration with its reference values. One that has no reference
 // value is not recognized; a reference value without its measurement is a mismatch.
 func (a *appraiser) measurements() {
-	a.set(Executables, valueApproved, "the Agent and all loaded TAs are the expected ones")
+	reason := "the Agent and all loaded TAs are the expected ones"
+	if a.r.HardwareOnly {
+		reason = "what was launched is the expected one"
+	}
+	a.set(Executables, valueApproved, reason)
 	var names []string
 	for _, r := range a.p.ReferenceValues {
 		if a.concerns(r.Hardware) && !slices.Contains(names, r.Name) {
