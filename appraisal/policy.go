@@ -7,11 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
 
+	"sealift/appraisal/strictjson"
 	"sealift/evidence"
 	"sealift/suit"
 )
@@ -105,17 +105,14 @@ func ParsePolicy(data []byte) (*Policy, error) {
 	if len(data) > maxPolicy {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrPolicy, len(data), maxPolicy)
 	}
-	if err := checkNames(data); err != nil {
-		return nil, err
+	if err := strictjson.Check(data, lowerCase); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPolicy, err)
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	var p Policy
 	if err := dec.Decode(&p); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrPolicy, err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%w: something follows the policy", ErrPolicy)
 	}
 	if err := p.Validate(); err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"io"
 	"math/big"
 
+	"sealift/appraisal/strictjson"
 	"sealift/cose"
 )
 
@@ -90,13 +91,8 @@ func (j *jws) verify(keys []*cose.Key) (*cose.Key, error) {
 
 // object reads a JSON object strictly: one object, no member twice, at any depth.
 func object(data []byte) (map[string]json.RawMessage, error) {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber()
-	if err := unique(dec, 0); err != nil {
+	if err := strictjson.Check(data, nil); err != nil {
 		return nil, err
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("something follows the object")
 	}
 	var m map[string]json.RawMessage
 	if err := json.Unmarshal(data, &m); err != nil {
@@ -106,40 +102,4 @@ func object(data []byte) (map[string]json.RawMessage, error) {
 		return nil, errors.New("no object")
 	}
 	return m, nil
-}
-
-const maxDepth = 32
-
-// unique walks over one value and refuses objects that have a member twice.
-func unique(dec *json.Decoder, depth int) error {
-	if depth > maxDepth {
-		return errors.New("nested too deeply")
-	}
-	tok, err := dec.Token()
-	if err != nil {
-		return err
-	}
-	delim, _ := tok.(json.Delim)
-	if delim != '{' && delim != '[' {
-		return nil
-	}
-	seen := map[string]bool{}
-	for dec.More() {
-		if delim == '{' {
-			tok, err := dec.Token()
-			if err != nil {
-				return err
-			}
-			name, _ := tok.(string)
-			if seen[name] {
-				return fmt.Errorf("member %q occurs twice", name)
-			}
-			seen[name] = true
-		}
-		if err := unique(dec, depth+1); err != nil {
-			return err
-		}
-	}
-	_, err = dec.Token()
-	return err
 }
