@@ -213,37 +213,40 @@ func noKID(ctx context.Context, r *tamRun) error {
 	return refused("a message without kid", a)
 }
 
+// fresh opens a session whose outcome can be seen, and returns the QueryResponse that it asks for.
+func (r *tamRun) fresh(ctx context.Context) (*teep.QueryResponse, error) {
+	if err := r.visible(); err != nil {
+		return nil, err
+	}
+	q, err := r.tokenQuery(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return r.response(q)
+}
+
+// refuses sends a message that the TAM must not act on.
+func (r *tamRun) refuses(ctx context.Context, m teep.Message) error {
+	a, err := r.send(ctx, m)
+	if err != nil {
+		return err
+	}
+	return refused("it", a)
+}
+
 func otherToken(change func([]byte) []byte) func(context.Context, *tamRun) error {
 	return func(ctx context.Context, r *tamRun) error {
-		if err := r.visible(); err != nil {
-			return err
-		}
-		q, err := r.tokenQuery(ctx)
+		m, err := r.fresh(ctx)
 		if err != nil {
 			return err
 		}
-		q.Token = change(q.Token)
-		m, err := r.response(q)
-		if err != nil {
-			return err
-		}
-		a, err := r.send(ctx, m)
-		if err != nil {
-			return err
-		}
-		return refused("it", a)
+		m.Token = change(m.Token)
+		return r.refuses(ctx, m)
 	}
 }
 
 func replayedResponse(ctx context.Context, r *tamRun) error {
-	if err := r.visible(); err != nil {
-		return err
-	}
-	q, err := r.tokenQuery(ctx)
-	if err != nil {
-		return err
-	}
-	m, err := r.response(q)
+	m, err := r.fresh(ctx)
 	if err != nil {
 		return err
 	}
@@ -260,14 +263,7 @@ func replayedResponse(ctx context.Context, r *tamRun) error {
 // notBurnt sends a message that somebody else could have made, and then the genuine one with the same token.
 func notBurnt(forge func(*tamRun, teep.Message) ([]byte, error)) func(context.Context, *tamRun) error {
 	return func(ctx context.Context, r *tamRun) error {
-		if err := r.visible(); err != nil {
-			return err
-		}
-		q, err := r.tokenQuery(ctx)
-		if err != nil {
-			return err
-		}
-		m, err := r.response(q)
+		m, err := r.fresh(ctx)
 		if err != nil {
 			return err
 		}
@@ -295,11 +291,7 @@ func updateTokenInResponse(ctx context.Context, r *tamRun) error {
 	if err != nil {
 		return err
 	}
-	a, err := r.send(ctx, m)
-	if err != nil {
-		return err
-	}
-	return refused("it", a)
+	return r.refuses(ctx, m)
 }
 
 func queryTokenInSuccess(ctx context.Context, r *tamRun) error {
@@ -310,9 +302,5 @@ func queryTokenInSuccess(ctx context.Context, r *tamRun) error {
 	if err != nil {
 		return err
 	}
-	a, err := r.send(ctx, &teep.Success{Token: q.Token})
-	if err != nil {
-		return err
-	}
-	return refused("it", a)
+	return r.refuses(ctx, &teep.Success{Token: q.Token})
 }
