@@ -22,6 +22,10 @@ type Expect struct {
 	// ConfigChecks are comparisons that the caller made itself, of what stands in the measured configuration. They join
 	// the findings; one that is not OK makes the configuration contraindicated.
 	ConfigChecks []Finding
+	// Launch says what is expected where more was launched than the image that the policy's reference values are of: it returns the launch
+	// measurement that follows from such a reference value. LaunchSource says what was added, for people.
+	Launch       func(hw evidence.Hardware, reference []byte) []byte
+	LaunchSource string
 }
 
 // Appraise compares verified Evidence with the policy and the expectations. It never returns nil and reports every
@@ -34,6 +38,7 @@ func Appraise(v *evidence.Verified, p *Policy, now time.Time, expect ...Expect) 
 		return a.finish()
 	}
 	a.v = v
+	a.expectLaunch(expect)
 	a.r.Hardware, a.r.Emulated, a.r.Root, a.r.EvidenceDigest = v.Hardware, v.Emulated, v.Root.String(), v.Digest
 	a.verified()
 	a.hardware()
@@ -73,6 +78,7 @@ func AppraiseBundle(bundle []byte, in evidence.Input, p *Policy, expect ...Expec
 		return Appraise(v, p, in.Now, expect...), v
 	}
 	a := newAppraiser(p, in.Now)
+	a.expectLaunch(expect)
 	a.r.EvidenceDigest = sha256.Sum256(bundle)
 	a.refused(err, in)
 	a.alsoDiffers(evidence.ReadInsecure(bundle, evidence.HardwareEvidence{}, in))
@@ -86,6 +92,7 @@ func (a *appraiser) alsoDiffers(v *evidence.VerifiedHardware) {
 		return
 	}
 	b := newAppraiser(a.p, a.now)
+	b.launch, b.launchSource = a.launch, a.launchSource
 	b.v = &evidence.Verified{Hardware: v.Hardware, Emulated: v.Emulated, Measurements: v.Measurements, Fields: v.Fields}
 	b.hardware()
 	if slices.Contains(a.p.Hardware, v.Hardware) {
@@ -122,6 +129,9 @@ type appraiser struct {
 	now time.Time
 
 	required []string // claims without which no status is better than none
+
+	launch       func(hw evidence.Hardware, reference []byte) []byte // see Expect; may be nil
+	launchSource string
 }
 
 func newAppraiser(p *Policy, now time.Time) *appraiser {

@@ -70,22 +70,23 @@ func (a *appraiser) compare(name string, value []byte) {
 		if r.Name != name || !a.concerns(r.Hardware) {
 			continue
 		}
-		f.Source = a.policy("reference value " + name + originOf(r.Source))
-		matches := len(value) > 0 && slices.ContainsFunc(r.Digests, func(d Digest) bool { return bytes.Equal(d.Bytes, value) })
+		digests, with := a.launched(name, r.Digests)
+		f.Source = a.policy("reference value "+name+originOf(r.Source)) + with
+		matches := len(value) > 0 && slices.ContainsFunc(digests, func(d Digest) bool { return bytes.Equal(d.Bytes, value) })
 		switch {
 		case r.Any && len(value) > 0:
 			f.Expected = "anything: the policy does not judge it"
 			a.ok(f)
 			return
 		case matches && r.valid(a.now):
-			f.Expected = joinDigests(r.Digests)
+			f.Expected = joinDigests(digests)
 			a.ok(f)
 			return
 		case matches:
 			stale = r
 		}
-		expected = append(expected, joinDigests(r.Digests)+r.validity())
-		sources = append(sources, "reference value "+name+originOf(r.Source))
+		expected = append(expected, joinDigests(digests)+r.validity())
+		sources = append(sources, "reference value "+name+originOf(r.Source)+with)
 	}
 	if stale != nil {
 		f.Code, f.Expected, f.Got = CodeReferenceTime, "a reference value that is valid"+stale.validity(), f.Got+" at "+Time{a.now}.String()
@@ -97,6 +98,28 @@ func (a *appraiser) compare(name string, value []byte) {
 	f.Expected, f.Source = strings.Join(expected, " or "), a.policy(strings.Join(sources, ", "))
 	f.Hint = "the device runs something else than you expect: if you changed or updated it, add the new digest to the policy"
 	a.fail(f, name+" is not the expected one", valueContraindicated, Executables)
+}
+
+// expectLaunch takes the first expectation about what was launched.
+func (a *appraiser) expectLaunch(expect []Expect) {
+	for _, e := range expect {
+		if e.Launch != nil && a.launch == nil {
+			a.launch, a.launchSource = e.Launch, e.LaunchSource
+		}
+	}
+}
+
+// launched returns what to expect for digests of a reference value with that name, and what was added to the image, for people.
+func (a *appraiser) launched(name string, digests []Digest) (expected []Digest, with string) {
+	if a.launch == nil || !slices.Contains(launchNames[a.v.Hardware], name) {
+		return digests, ""
+	}
+	for _, d := range digests {
+		if e, err := LaunchDigest(a.v.Hardware, a.launch(a.v.Hardware, d.Bytes)); err == nil {
+			expected = append(expected, e)
+		}
+	}
+	return expected, " with " + a.launchSource
 }
 
 // unknownMeasurement judges a measurement for which there is no entry. A register of zeros was never extended: nothing

@@ -66,3 +66,14 @@ func (i *Image) Measure(r io.ReaderAt, newHash func() hash.Hash) ([]byte, error)
 	h.Write(cose.MustMarshal([]any{"sealift-launch-v1", i.Instance, parts, i.Cmdline, i.VCPUs, i.MemoryMiB}))
 	return h.Sum(nil), nil
 }
+
+// WithLayer returns the launch measurement of a guest that was booted with a guest payload beside the initramfs of its image:
+//
+//	H(deterministic CBOR ["sealift-launch-layer-v1", launch measurement of the image alone, SHA-256 of the payload])
+//
+// So whoever knows the reference value of an image and signed the payload knows what to expect. newHash is the architecture's ([Hash]).
+func WithLayer(newHash func() hash.Hash, launch []byte, layer [sha256.Size]byte) []byte {
+	h := newHash()
+	h.Write(cose.MustMarshal([]any{"sealift-launch-layer-v1", launch, layer[:]}))
+	return h.Sum(nil)
+}

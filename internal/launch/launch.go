@@ -39,6 +39,7 @@ const (
 	KindProgram = "program" // a static executable
 	KindOCI     = "oci"     // a container image, as package oci writes it
 	KindWASM    = "wasm"    // a WebAssembly module for WASI preview 1
+	KindGuest   = "guest"   // a guest payload, as package initramfs writes it: a vm is booted with it
 )
 
 // Names of the environment variables that an application sees.
@@ -81,9 +82,10 @@ type Spec struct {
 	Restart     string   `cbor:"9,keyasint,omitempty" json:"restart,omitempty"`     // RestartAlways (default), RestartOnFailure, RestartNever
 	// Name is the program's own name, its argument number 0; default "ta" or "ua". Programs like busybox choose by it what they are.
 	Name string `cbor:"10,keyasint,omitempty" json:"name,omitempty"`
-	// Kind says what the payload is: KindProgram (default), KindOCI or KindWASM.
+	// Kind says what the payload is: KindProgram (default), KindOCI, KindWASM or KindGuest.
 	Kind string `cbor:"11,keyasint,omitempty" json:"kind,omitempty"`
-	// Entrypoint takes the place of the image's Entrypoint and Cmd; Args then that of Cmd. KindOCI only, as what follows.
+	// Entrypoint takes the place of the image's Entrypoint and Cmd; Args then that of Cmd. In a guest payload it names the program, by
+	// its absolute path there, and arguments that stand before Args. KindOCI and KindGuest only; what follows is for KindOCI.
 	Entrypoint []string `cbor:"12,keyasint,omitempty" json:"entrypoint,omitempty"`
 	// Dir is the working directory, in place of the image's.
 	Dir string `cbor:"13,keyasint,omitempty" json:"dir,omitempty"`
@@ -145,11 +147,14 @@ func (s Spec) Validate() error {
 	if n := len(s.Args) + len(s.Env) + len(s.Entrypoint); n > MaxArgs {
 		bad("%d arguments and variables, more than %d", n, MaxArgs)
 	}
-	if !slices.Contains([]string{KindProgram, KindOCI, KindWASM}, s.Kind) {
-		bad("the payload is of kind %q, not program, oci or wasm", s.Kind)
+	if !slices.Contains([]string{KindProgram, KindOCI, KindWASM, KindGuest}, s.Kind) {
+		bad("the payload is of kind %q, not program, oci, wasm or guest", s.Kind)
 	}
-	if s.Kind != KindOCI && (len(s.Entrypoint) > 0 || s.Dir != "" || s.CPUMillis != 0) {
+	if s.Kind != KindOCI && (len(s.Entrypoint) > 0 && s.Kind != KindGuest || s.Dir != "" || s.CPUMillis != 0) {
 		bad("entrypoint, dir and cpuMillis belong to a container image")
+	}
+	if s.Kind == KindGuest && (len(s.Entrypoint) == 0 || !path.IsAbs(s.Entrypoint[0])) {
+		bad("the entrypoint of a guest payload has to name a program by its absolute path")
 	}
 	if s.Dir != "" && !path.IsAbs(s.Dir) {
 		bad("the working directory %q is not absolute", s.Dir)
