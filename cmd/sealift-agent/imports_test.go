@@ -9,7 +9,7 @@ import (
 )
 
 // TestImports keeps the measured binary small: no HTTP, no database, nothing of the M/OC, the Broker or the owner, and no
-// package that nobody has thought about (DESIGN.md section 1).
+// package that nobody has thought about (docs/architecture.md section 1).
 func TestImports(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{else}}std {{.ImportPath}}{{end}}", ".").CombinedOutput()
 	if err != nil {
@@ -34,7 +34,7 @@ func allowed(name string) bool {
 	for _, prefix := range []string{
 		"sealift/cmd/sealift-agent", "sealift/cose", "sealift/suit", "sealift/teep", "sealift/evidence", "sealift/appraisal",
 		"sealift/internal/agent", "sealift/internal/agentconfig", "sealift/internal/channel", "sealift/internal/launch",
-		"sealift/internal/oci", "sealift/internal/pd", "sealift/internal/platform/hw", "sealift/internal/platform/packet",
+		"sealift/internal/image/initramfs", "sealift/internal/oci", "sealift/internal/pd", "sealift/internal/platform/hw", "sealift/internal/platform/packet",
 		"sealift/internal/platform/guest", "sealift/internal/platform/sandbox", "sealift/internal/platform/serial",
 		"github.com/fxamacker/cbor/v2", "github.com/x448/float16", "github.com/google/uuid", "github.com/hashicorp/yamux",
 		"github.com/elastic/go-seccomp-bpf", "github.com/landlock-lsm/go-landlock", "kernel.org/pub/linux/libs/security/libcap/psx",

@@ -20,7 +20,7 @@ import (
 // maxText bounds err-msg and msg (teep-protocol section 4.6).
 const maxText = 128
 
-// process answers one TEEP message (digest section 3). Messages are processed one at a time. What was not signed by a TAM of the
+// process answers one TEEP message (teep-protocol section 4.1.2). Messages are processed one at a time. What was not signed by a TAM of the
 // measured configuration changes nothing and is told so; what cannot even be read as COSE has no answer.
 func (a *Agent) process(ctx context.Context, msg []byte) ([]byte, error) {
 	if uint64(len(msg)) > a.limits.MessageBytes {
@@ -205,7 +205,7 @@ func (a *Agent) refuseQuery(tam *cose.Key, q *teep.QueryRequest, passport []byte
 }
 
 // readableReport tells a plain or signed SUIT report from an encrypted one by its first byte: a map, an array, or the tag of
-// COSE_Sign1 or COSE_Mac0 (digest section 17).
+// COSE_Sign1 or COSE_Mac0 (suit-report section 5).
 func readableReport(report []byte) bool {
 	if len(report) == 0 {
 		return false

@@ -245,7 +245,7 @@ func (s *state) refsNotIn(other *state) (out []vault.Ref) {
 	return out
 }
 
-// The first segment of a component identifier says where the component belongs (DESIGN.md section 3).
+// The first segment of a component identifier says where the component belongs (docs/architecture.md section 3).
 const (
 	classREE      = "ree"      // an UA: handed out to the REE
 	classTEE      = "tee"      // a TA

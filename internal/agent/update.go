@@ -23,7 +23,7 @@ import (
 // errRollback says that a newer manifest of that identifier is or was installed.
 var errRollback = errors.New("agent: the sequence number is too low")
 
-// update answers an Update (digest section 6): first what is not needed any more, then the manifests in their order; the first
+// update answers an Update (teep-protocol section 4.4): first what is not needed any more, then the manifests in their order; the first
 // failure ends it. What was done before the failure stays, and the reports say what that was.
 // Reports are encrypted to encKey, if there is one.
 func (a *Agent) update(ctx context.Context, m *teep.Update, encKey *cose.Key) (teep.Message, error) {

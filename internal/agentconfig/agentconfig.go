@@ -4,7 +4,7 @@
 //
 // The M/OC writes it when it makes a deployment, the platform measures its bytes together with the Agent's binary before the Agent
 // starts, and Evidence carries both the digest and the bytes, so that the owner reads which keys the Agent it appraises will obey
-// (DESIGN.md section 4). Nothing in it is secret, and nothing can change it for a running instance: another configuration is
+// (docs/architecture.md section 4). Nothing in it is secret, and nothing can change it for a running instance: another configuration is
 // another instance with other sealing keys.
 package agentconfig
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package channel is the conversation between a TEEP Broker and a TEEP Agent over the one byte channel of a TEE instance (DESIGN.md
-// section 1; the abstract calls are those of RFC 9397 section 6.2.1).
+// Package channel is the conversation between a TEEP Broker and a TEEP Agent over the one byte channel of a TEE instance
+// (docs/architecture.md section 1; the abstract calls are those of RFC 9397 section 6.2.1).
 //
 // The byte channel carries yamux; each end opens streams and serves those of the other. A stream is one call: a frame with the
 // CBOR request, then, where the call has one, a body, then a frame with the CBOR reply; a relay stays a stream of raw bytes

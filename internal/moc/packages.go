@@ -18,7 +18,7 @@ import (
 	"sealift/usecase"
 )
 
-// classes are the first segments of the identifiers of the components of each kind (DESIGN.md section 3).
+// classes are the first segments of the identifiers of the components of each kind (docs/architecture.md section 3).
 var classes = map[usecase.Payload]string{usecase.UA: "ree", usecase.TA: "tee", usecase.PD: "pd"}
 
 // staged is the first segment for ciphertext on its way to one of the others.

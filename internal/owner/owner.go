@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package owner acts for the Network User: the data owner of the use case (spec/USECASE.md section 1), who trusts neither the
+// Package owner acts for the Network User: the data owner of the use case (docs/architecture.md section 2), who trusts neither the
 // operator's M/OC, nor its TAM, nor its Verifier, nor the Broker with PD.
 //
 // One deployment runs through these calls, each of which can be made in another process and another day, because what they

@@ -2,7 +2,7 @@
 
 // Package pd holds plaintext personalization data (PD) as a type of its own.
 //
-// PD may be in the clear on its owner's machine and inside an attested TEE, and nowhere else (spec/USECASE.md, principles P1
+// PD may be in the clear on its owner's machine and inside an attested TEE, and nowhere else (docs/architecture.md, principles P1
 // and P2). The compiler helps to keep it so: only internal/agent and internal/owner may import this package, which a
 // test over the import graph checks, and a Plain neither prints nor encodes its content by accident: fmt, slog, JSON, CBOR
 // and text encoders see its name and size or get ErrPlain.

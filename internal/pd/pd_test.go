@@ -75,7 +75,7 @@ func read(p pd.Plain) (string, error) {
 	return string(b), err
 }
 
-// TestImporters keeps plaintext PD inside the two places that may hold it (DESIGN.md section 6, I2).
+// TestImporters keeps plaintext PD inside the two places that may hold it (docs/architecture.md section 6, I2).
 func TestImporters(t *testing.T) {
 	out, err := exec.Command("go", "list", "-f", "{{.ImportPath}}: {{join .Imports \" \"}} {{join .TestImports \" \"}}", "sealift/...").Output()
 	if len(out) == 0 && err != nil {

@@ -6,7 +6,7 @@ package planted
 
 import "slices"
 
-// faults holds at least one fault for each promise of the design (DESIGN.md section 6), and one for each fault of the demo
+// faults holds at least one fault for each promise of the design (docs/architecture.md section 6), and one for each fault of the demo
 // that nobody notices any more.
 var faults = slices.Concat(released, secret, ordered, fresh, appraised, durable, deleted, demonstrated)
 

@@ -13,7 +13,7 @@ import (
 	"sealift/usecase"
 )
 
-// classes are the first segments of the component identifiers in which the payloads arrive (DESIGN.md section 3).
+// classes are the first segments of the component identifiers in which the payloads arrive (docs/architecture.md section 3).
 var classes = map[usecase.Payload]string{usecase.UA: "ree", usecase.TA: "tee", usecase.PD: "pd"}
 
 // sight is where the Agent lists what a step brings: the positions of its first and last entry. The zero value: nowhere.

@@ -12,7 +12,7 @@
 // leaves the owner (docs/design/0003). PD that comes after its TA names the TA's manifest as a dependency by digest
 // (draft-ietf-suit-trust-domains), so that the Agent refuses it where another TA is installed.
 //
-// Which device the manifest fits is said by vendor and class identifiers: a class is "hardware/instance type" (DESIGN.md section 3).
+// Which device the manifest fits is said by vendor and class identifiers: a class is "hardware/instance type" (docs/architecture.md section 3).
 package manifest
 
 import (

@@ -40,7 +40,7 @@ const MaxLabel = 64
 
 // Info is what the hardware says about this instance.
 type Info struct {
-	// Hardware is the name as it stands in the binding of Evidence: "emu:trustzone" (ATTESTATION.md section 5).
+	// Hardware is the name as it stands in the binding of Evidence: "emu:trustzone" (docs/architecture.md section 4).
 	Hardware string
 	// Instance is the name under which the operator launched this instance. It is not measured.
 	Instance string
