@@ -34,7 +34,7 @@ func (a *Agent) authorize(signer *cose.Key, id suit.ComponentID) error {
 		return fmt.Errorf("%w: %s", errUnauthorised, id)
 	}
 	for _, o := range a.config.Owners {
-		if o.Key.Equal(signer) && o.App == app(id) && mayName(o, class(id)) {
+		if o.Key.Equal(signer) && o.Writes(app(id)) && mayName(o, class(id)) {
 			return nil
 		}
 	}
@@ -73,6 +73,9 @@ func (a *Agent) authorizeManifest(m *suit.Verified) error {
 	for _, id := range m.Components {
 		if err := a.authorize(m.Signer, id); err != nil {
 			return err
+		}
+		if app(id) != app(m.ComponentID) { // in a shared instance the applications stay apart, though they are one owner's
+			return fmt.Errorf("%w: %s in a manifest of application %s", errUnauthorised, id, app(m.ComponentID))
 		}
 		has[class(id)]++
 	}

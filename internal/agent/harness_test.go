@@ -4,6 +4,7 @@ package agent_test
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/rand"
 	"net"
@@ -34,6 +35,7 @@ type world struct {
 	tee    *fakeTEE
 	fs     *crashfs.FS
 	store  vault.FS // in its place, if not nil
+	app    string   // what manifests are made for; "app" if empty
 	ree    *fakeREE
 	start  *programs
 	agent  *agent.Agent
@@ -44,6 +46,8 @@ type world struct {
 	agentKey             *cose.Key
 	tokens               byte
 }
+
+func (w *world) application() string { return cmp.Or(w.app, "app") }
 
 func newSigner(t testing.TB, alg cose.Algorithm) (cose.Signer, crypto.Signer) {
 	t.Helper()

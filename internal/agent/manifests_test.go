@@ -56,7 +56,7 @@ func (w *world) program(kind usecase.Payload, sequence uint64, content string, s
 
 func (w *world) programBuilder(kind usecase.Payload, sequence uint64, content string, spec launch.Spec) *suit.Builder {
 	return manifest.Program{
-		App: "app", Kind: kind, Sequence: sequence, Cells: []usecase.Cell{cell}, Digest: w.offer([]byte(content)),
+		App: w.application(), Kind: kind, Sequence: sequence, Cells: []usecase.Cell{cell}, Digest: w.offer([]byte(content)),
 		Size: int64(len(content)), Launch: spec,
 	}.Build()
 }
@@ -79,7 +79,7 @@ func (w *world) item(kind usecase.Payload, name, content string, to *cose.Key, s
 
 func (w *world) sealedBuilder(s manifest.Sealed) *suit.Builder {
 	w.t.Helper()
-	s.App, s.Cells = "app", []usecase.Cell{cell}
+	s.App, s.Cells = w.application(), []usecase.Cell{cell}
 	b, err := s.Build()
 	if err != nil {
 		w.t.Fatal(err)
@@ -97,7 +97,7 @@ func (w *world) dataBuilder(sequence uint64, content string, to *cose.Key, ta []
 	w.t.Helper()
 	return w.sealedBuilder(manifest.Sealed{
 		Role: manifest.RolePD, Sequence: sequence, Items: []manifest.Item{w.item(usecase.PD, "rows", content, to, nil)},
-		DependsOn: &manifest.Dependency{ID: manifest.ID("app", manifest.RoleTA), Digest: w.digestOf(ta)},
+		DependsOn: &manifest.Dependency{ID: manifest.ID(w.application(), manifest.RoleTA), Digest: w.digestOf(ta)},
 	})
 }
 
@@ -118,7 +118,7 @@ func (w *world) digestOf(envelope []byte) suit.Digest {
 func (w *world) claim() evidence.TAClaim {
 	w.t.Helper()
 	v, _ := w.attest()
-	claim, ok := v.TA(taID.String())
+	claim, ok := v.TA(suit.NewComponentID("tee", w.application(), "ta").String())
 	if !ok {
 		w.t.Fatal("no TA in the Evidence")
 	}
@@ -127,7 +127,7 @@ func (w *world) claim() evidence.TAClaim {
 
 // call asks the TA a question over TLS, pinned to key, as a caller who holds as (nil: no client certificate).
 func (w *world) call(key *cose.Key, as *tls.Certificate, question string) (string, error) {
-	conn, err := w.client.Connect(w.t.Context(), "app", "ta")
+	conn, err := w.client.Connect(w.t.Context(), w.application(), "ta")
 	if err != nil {
 		return "", err
 	}

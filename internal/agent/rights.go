@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"sealift/internal/agentconfig"
 	"sealift/suit"
 	"sealift/suit/processor"
 )
@@ -17,7 +18,7 @@ func (a *Agent) rights() processor.ACL {
 			acl = append(acl, processor.Rule{Signer: o.Key, Components: everything(o.App)})
 		}
 		for _, r := range o.Rights {
-			acl = append(acl, processor.Rule{Signer: o.Key, Components: []suit.ComponentID{suit.NewComponentID(r.Kind, o.App)},
+			acl = append(acl, processor.Rule{Signer: o.Key, Components: []suit.ComponentID{prefix(r.Kind, o.App)},
 				Commands: codes[suit.CommandCode](r.Commands), Params: codes[suit.Param](r.Params)})
 		}
 	}
@@ -27,9 +28,17 @@ func (a *Agent) rights() processor.ACL {
 // everything are the prefixes of an application's components.
 func everything(app string) (prefixes []suit.ComponentID) {
 	for _, kind := range []string{classREE, classTEE, classPD, classStaged, classManifest} {
-		prefixes = append(prefixes, suit.NewComponentID(kind, app))
+		prefixes = append(prefixes, prefix(kind, app))
 	}
 	return prefixes
+}
+
+// prefix is what the identifiers of an application's components of one kind begin with.
+func prefix(kind, app string) suit.ComponentID {
+	if app == agentconfig.AnyApp {
+		return suit.NewComponentID(kind)
+	}
+	return suit.NewComponentID(kind, app)
 }
 
 // codes converts a list; nil, which stands for all, stays nil.

@@ -85,7 +85,7 @@ func (a *Agent) wish(ctx context.Context, list func(*state) *[]suit.ComponentID,
 // ownApp says whether id names a component of an application that an owner of the configuration may install.
 func (a *Agent) ownApp(id suit.ComponentID) bool {
 	for _, o := range a.config.Owners {
-		if app(id) == o.App && validID(id) {
+		if o.Writes(app(id)) && validID(id) {
 			return true
 		}
 	}

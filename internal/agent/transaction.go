@@ -171,6 +171,9 @@ func (t *transaction) startTA(ctx context.Context, c *component, args []byte) er
 	if len(t.next.tas())+len(t.next.Candidates) > int(t.a.limits.TAs) {
 		return fmt.Errorf("%w: more than %d TAs", errLimit, t.a.limits.TAs)
 	}
+	if err := t.fits(c, args); err != nil {
+		return err
+	}
 	ta, err := t.a.startTA(ctx, t.next, c, args)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotStarted, err)

@@ -92,6 +92,7 @@ func explain(err error) string {
 		{runner.ErrProgram, "the program cannot be run"},
 		{runner.ErrExited, "the TA ends at once"},
 		{channel.ErrExec, "the UA cannot be run"},
+		{errMemory, "the other TAs leave too little memory"},
 		{errNoBroker, "no Broker"},
 		{context.DeadlineExceeded, "time is up"},
 	} {

@@ -37,14 +37,24 @@ const AgentKeyOption uint64 = 65537
 // ErrInvalid is wrapped by every error about a configuration's content.
 var ErrInvalid = errors.New("agentconfig: invalid configuration")
 
-// Owner is a manifest signer and the one application whose components it may write (its name is the second segment of
+// AnyApp in the place of an application's name makes the instance a shared one: the owner may install any number of applications of its
+// own beside each other. No application can be called so, and an Agent that does not know it refuses the configuration. A shared instance
+// has one owner: two would each have an Agent in their trust base that obeys the other.
+const AnyApp = "*"
+
+// Owner is a manifest signer and the application whose components it may write (its name is the second segment of
 // each component identifier).
 type Owner struct {
 	Key *cose.Key `cbor:"1,keyasint"`
-	App string    `cbor:"2,keyasint"`
+	App string    `cbor:"2,keyasint"` // or AnyApp
 	// Rights, if there are any, are all that this owner's manifests may do within App; without them they may do everything there. Several
 	// owners of one application can so share it: one for the programs, another for the data.
 	Rights []Right `cbor:"3,keyasint,omitempty"`
+}
+
+// Writes says whether the components of an application are the owner's to write.
+func (o Owner) Writes(app string) bool {
+	return ValidName(app) && (o.App == app || o.App == AnyApp)
 }
 
 // Right is what the manifests of an owner may do to the components of one kind.
@@ -75,7 +85,7 @@ type Limits struct {
 	TAs            uint64 `cbor:"7,keyasint,omitempty"`  // running at one time; 16
 	Connections    uint64 `cbor:"8,keyasint,omitempty"`  // to all TAs at one time; 128
 	UpdateSeconds  uint64 `cbor:"9,keyasint,omitempty"`  // processing of one message; 1800
-	TAMemoryBytes  uint64 `cbor:"10,keyasint,omitempty"` // upper bound of what a manifest may ask for; 4 GiB
+	TAMemoryBytes  uint64 `cbor:"10,keyasint,omitempty"` // upper bound of what a manifest may ask for, and all together; 4 GiB
 	TAProcs        uint64 `cbor:"11,keyasint,omitempty"` // likewise; 256
 	TALogBytes     uint64 `cbor:"12,keyasint,omitempty"` // of each TA's ring buffer; 64 KiB
 	RequestSeconds uint64 `cbor:"13,keyasint,omitempty"` // one request to a stdio TA, and idle time of a connection; 300
@@ -112,6 +122,8 @@ type Config struct {
 	// TAOnRequest makes a TA that comes in one manifest with its UA wait until the UA asks for it (RequestTA, RFC 9397 section 6.2.1):
 	// on SGX the UA is there first and has its TA loaded.
 	TAOnRequest bool `cbor:"17,keyasint,omitempty"`
+	// Layer is the SHA-256 of the guest payload that a vm is booted with, beside its Agent (docs/design/0016); none for most.
+	Layer []byte `cbor:"20,keyasint,omitempty"`
 }
 
 // TAM is a further TAM.
@@ -124,6 +136,11 @@ type TAM struct {
 // TAMs returns all TAMs, the first one first.
 func (c Config) TAMs() []TAM {
 	return append([]TAM{{c.TAMURI, c.TAMKeys, c.TAMEncKey}}, c.FurtherTAMs...)
+}
+
+// Shared says whether the instance may hold more than one application.
+func (c Config) Shared() bool {
+	return slices.ContainsFunc(c.Owners, func(o Owner) bool { return o.App == AnyApp })
 }
 
 // ResultWindow returns how old an Attestation Result may be that is fresh by its time.
@@ -181,7 +198,7 @@ func (c Config) Validate() error {
 		}
 	}
 	for _, o := range c.Owners {
-		if o.Key == nil || !ValidName(o.App) {
+		if o.Key == nil || !ValidName(o.App) && o.App != AnyApp {
 			bad("owner of application %q has no key or the name is not allowed", o.App)
 		}
 		for _, r := range o.Rights {
@@ -189,6 +206,9 @@ func (c Config) Validate() error {
 				bad("owner of application %q: a right over components of kind %.16q", o.App, r.Kind)
 			}
 		}
+	}
+	if c.Shared() && len(c.Owners) != 1 {
+		bad("a shared instance has one owner, not %d", len(c.Owners))
 	}
 	if c.RequireTAMAttestation && len(c.VerifierKeys) == 0 {
 		bad("TAM attestation is required but no Verifier is trusted")
@@ -198,6 +218,9 @@ func (c Config) Validate() error {
 	}
 	if _, err := c.Profile.Options(); err != nil {
 		bad("%w", err)
+	}
+	if len(c.Layer) != 0 && (len(c.Layer) != sha256.Size || c.Instance != "vm") {
+		bad("a guest payload with a digest of %d bytes for a %s", len(c.Layer), c.Instance)
 	}
 	if c.ResultSeconds > 30*24*3600 {
 		bad("Attestation Results may be %d seconds old", c.ResultSeconds)

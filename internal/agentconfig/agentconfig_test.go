@@ -74,6 +74,23 @@ func TestOptions(t *testing.T) {
 	}
 }
 
+// TestShared: a configuration that lets an owner share the instance is another one, and says so.
+func TestShared(t *testing.T) {
+	c := config(t)
+	alone := c.Digest()
+	if c.Shared() || !c.Owners[0].Writes("stats") || c.Owners[0].Writes("other") || c.Owners[0].Writes("*") {
+		t.Fatal("an instance of one application")
+	}
+	c.Owners = []agentconfig.Owner{{Key: c.Owners[0].Key, App: agentconfig.AnyApp}}
+	got, err := agentconfig.Parse(c.Marshal())
+	if err != nil || got.Digest() == alone || !got.Shared() {
+		t.Fatal(err)
+	}
+	if o := got.Owners[0]; !o.Writes("stats") || !o.Writes("other") || o.Writes("*") || o.Writes("../x") || o.Writes("") {
+		t.Fatal("a shared instance")
+	}
+}
+
 func TestInvalid(t *testing.T) {
 	for name, change := range map[string]func(*agentconfig.Config){
 		"version":           func(c *agentconfig.Config) { c.Version = 2 },
@@ -86,6 +103,7 @@ func TestInvalid(t *testing.T) {
 		"owner's app":       func(c *agentconfig.Config) { c.Owners[0].App = "a/b" },
 		"no verifier":       func(c *agentconfig.Config) { c.RequireTAMAttestation = true },
 		"many owners":       func(c *agentconfig.Config) { c.Owners = make([]agentconfig.Owner, 17) },
+		"shared by two":     func(c *agentconfig.Config) { c.Owners[0].App = "*"; c.Owners = append(c.Owners, agentconfig.Owner{Key: c.TAMKeys[0], App: "x"}) },
 		"signing algorithm": func(c *agentconfig.Config) { c.SigningAlg = cose.AlgA128GCM },
 		"profile":           func(c *agentconfig.Config) { c.Profile = "lax" },
 		"old results":       func(c *agentconfig.Config) { c.ResultSeconds = 1 << 40 },
