@@ -13,6 +13,7 @@ import (
 	"sealift/internal/agent"
 	"sealift/internal/agent/runner"
 	"sealift/internal/agent/runner/container"
+	runnerguest "sealift/internal/agent/runner/guest"
 	"sealift/internal/agent/runner/wasm"
 	"sealift/internal/agent/vault"
 	"sealift/internal/launch"
@@ -36,31 +37,42 @@ func sandboxInit() {
 	wasm.Host()
 }
 
-// platform opens the hardware interface and the folder in the REE.
-func platform() (hw.TEE, vault.FS, error) {
+// base is what an Agent is given: the hardware interface, the folder in the REE, and, where it can start containers, the OCI runtime program.
+type base struct {
+	tee     hw.TEE
+	store   vault.FS
+	runtime *os.File            // nil: no containers here
+	guest   *runnerguest.Loader // nil: no guest
+}
+
+// platform opens what the platform has prepared.
+func platform() (base, error) {
 	if guest.Inside() {
-		tee, store, err := guest.Open()
-		return tee, folder{store}, err
+		g, err := guest.Open()
+		if err != nil {
+			return base{}, err
+		}
+		return base{g.TEE, folder{g.Store}, g.Runtime, &runnerguest.Loader{Booted: g.Payload, Dir: runDir, Launcher: runner.Sandbox{}}}, nil
 	}
+	part := container.Inherited() // first, before anything else takes its descriptor
 	tee, err := hw.Open(hw.FD)
 	if err != nil {
-		return nil, nil, fmt.Errorf("this program is started by a TEE platform only: %w", err)
+		return base{}, fmt.Errorf("this program is started by a TEE platform only: %w", err)
 	}
 	store, err := vault.Dir(storeDir)
 	if err != nil {
-		return nil, nil, errors.Join(err, tee.Close())
+		return base{}, errors.Join(err, tee.Close())
 	}
-	return tee, store, nil
+	return base{tee: tee, store: store, runtime: part}, nil
 }
 
 // surroundings opens what the platform has prepared.
 func surroundings(ctx context.Context, log *slog.Logger) (agent.Options, error) {
-	part := container.Inherited() // first, before anything else takes its descriptor
-	tee, store, err := platform()
+	b, err := platform()
 	if err != nil {
 		return agent.Options{}, err
 	}
-	loaders, err := loaders(part, log)
+	loaders, err := b.loaders(log)
 	if err != nil {
 		return agent.Options{}, err
 	}
@@ -71,23 +83,27 @@ func surroundings(ctx context.Context, log *slog.Logger) (agent.Options, error) 
 		go runner.Reap(ctx)
 	}
 	return agent.Options{
-		TEE: tee, Store: store, Log: log,
+		TEE: b.tee, Store: b.store, Log: log,
 		Runner: runner.Options{Launcher: runner.Sandbox{}, Loaders: loaders, Dir: runDir},
 	}, nil
 }
 
-// loaders are for what this instance type runs beside single programs: WebAssembly modules, and containers in a pod sandbox.
-func loaders(part *os.File, log *slog.Logger) (map[string]runner.Loader, error) {
+// loaders are for what this instance type runs beside single programs: WebAssembly modules; containers in a pod sandbox and in a guest; guest
+// payloads in a guest.
+func (b base) loaders(log *slog.Logger) (map[string]runner.Loader, error) {
 	all := map[string]runner.Loader{launch.KindWASM: wasm.Loader{Dir: runDir}}
-	if part == nil {
+	if b.guest != nil {
+		all[launch.KindGuest] = *b.guest
+	}
+	if b.runtime == nil {
 		return all, nil
 	}
-	defer part.Close()
+	defer b.runtime.Close()
 	group, err := cgroup.Open()
 	if err != nil {
 		return nil, err
 	}
-	l, err := container.New(io.NewSectionReader(part, 0, ociruntime.MaxBytes), container.Options{Dir: podDir, Group: group, Log: log})
+	l, err := container.New(io.NewSectionReader(b.runtime, 0, ociruntime.MaxBytes), container.Options{Dir: podDir, Group: group, Log: log})
 	if err != nil {
 		return nil, err
 	}

@@ -40,7 +40,8 @@ the images from sources that it trusts and compare.
 
   process    the Agent itself
   container  the Agent and an OCI runtime program (runc)
-  vm         firmware, a Linux kernel, and an initramfs with the Agent and the modules of that kernel; scripts/setup.sh fetches the kernel
+  vm         firmware, a Linux kernel, and an initramfs with the Agent, the OCI runtime program and the modules of that kernel;
+             scripts/setup.sh fetches the kernel
 
 Without --instance every type is built for which the inputs are there, and the others are named.`,
 		Example: "  sealift image build -o images",
@@ -154,9 +155,13 @@ func (b *builder) build(instance string) (*build.Reference, error) {
 		}
 	case image.VM:
 		var k *build.Kernel
-		if k, err = build.ReadKernel(b.kernel); err == nil {
-			packages = k.Packages
-			_, err = build.Guest(&out, b.agentData, k, b.vm)
+		var runtime []byte
+		if k, err = build.ReadKernel(b.kernel); err != nil {
+			break
+		}
+		packages = k.Packages
+		if runtime, err = b.readRuntime(); err == nil {
+			_, err = build.Guest(&out, b.agentData, runtime, k, b.vm)
 		}
 	}
 	if err != nil {

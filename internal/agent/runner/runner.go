@@ -101,6 +101,7 @@ type Sharer interface {
 // Loaded is a payload from which processes can be started, at the same time and one after the other.
 type Loaded interface {
 	// Inside and Launch are those of Launcher; Program is nil in the Job.
+	Root          string      // a folder whose entries the process sees at its root, read-only; none for a single program
 	Inside(pdDir, runDir string) (pd, run string)
 	Launch(ctx context.Context, j Job) (Process, error)
 	// Close frees what Load took. Nothing of it runs any more.

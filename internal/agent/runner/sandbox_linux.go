@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"sealift/internal/platform/sandbox"
 )
@@ -38,12 +39,16 @@ func (Sandbox) Inside(string, string) (string, string) { return insidePD, inside
 
 // Launch implements Launcher.
 func (Sandbox) Launch(ctx context.Context, j Job) (Process, error) {
+	binds, err := rootBinds(j.Root)
+	if err != nil {
+		return nil, err
+	}
 	cmd := sandbox.Command(ctx, sandbox.Spec{
 		Program:   j.Program,
 		Args:      j.Args,
 		Env:       j.Env,
 		Hostname:  "ta",
-		ReadOnly:  []sandbox.Bind{{Source: j.PDDir, Target: insidePD}},
+		ReadOnly:  append(binds, sandbox.Bind{Source: j.PDDir, Target: insidePD}),
 		ReadWrite: []sandbox.Bind{{Source: j.RunDir, Target: insideRun}},
 		Limits:    sandbox.Limits{DataBytes: j.MemoryBytes, Processes: j.MaxProcs, CPUSeconds: j.CPUSeconds},
 		Profile:   sandbox.ProfileTA,
@@ -62,4 +67,22 @@ func (Sandbox) Launch(ctx context.Context, j Job) (Process, error) {
 		return nil, fmt.Errorf("runner: %w", err)
 	}
 	return cmd, nil
+}
+
+// rootBinds shows each entry of dir at the root of a process. A link among them would be followed here, and lead anywhere.
+func rootBinds(dir string) (binds []sandbox.Bind, err error) {
+	if dir == "" {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("runner: %w", err)
+	}
+	for _, e := range entries {
+		if !e.IsDir() && !e.Type().IsRegular() {
+			return nil, fmt.Errorf("%w: %s is neither a file nor a folder", ErrProgram, e.Name())
+		}
+		binds = append(binds, sandbox.Bind{Source: filepath.Join(dir, e.Name()), Target: "/" + e.Name()})
+	}
+	return binds, nil
 }

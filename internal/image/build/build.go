@@ -6,7 +6,7 @@
 // whenever it is built. So whoever wants to accept an image can build it, instead of believing who runs it.
 //
 // The image of a vm is firmware, a kernel, and an initramfs with the Agent as its first program (/init), and beside it the kernel
-// modules that it loads in the order of their names.
+// modules that it loads in the order of their names, and the OCI runtime program.
 package build
 
 import (
@@ -19,6 +19,7 @@ import (
 
 	"sealift/internal/image"
 	"sealift/internal/image/initramfs"
+	"sealift/internal/oci/ociruntime"
 	"sealift/internal/platform/sandbox"
 )
 
@@ -42,7 +43,7 @@ const ModuleDir = "lib/modules"
 
 // folders are what a guest mounts file systems on.
 var folders = map[string]uint32{
-	"dev": 0o755, "lib": 0o755, ModuleDir: 0o755, "mnt": 0o755, "proc": 0o555, "run": 0o755, "sys": 0o555, "tmp": 0o1777,
+	"dev": 0o755, "lib": 0o755, ModuleDir: 0o755, "mnt": 0o755, "oci": 0o755, "proc": 0o555, "run": 0o755, "sys": 0o555, "tmp": 0o1777,
 }
 
 // Process writes the image of a process: the Agent itself.
@@ -55,9 +56,9 @@ func Container(w io.Writer, agent, runtime []byte) (*image.Image, error) {
 	return write(w, &image.Image{Instance: image.Container}, []part{{image.PartAgent, agent}, {image.PartRuntime, runtime}})
 }
 
-// Guest writes the image of a vm.
-func Guest(w io.Writer, agent []byte, k *Kernel, vm VM) (*image.Image, error) {
-	archive, err := Initramfs(agent, k)
+// Guest writes the image of a vm. runtime is the OCI runtime program that the Agent starts containers with.
+func Guest(w io.Writer, agent, runtime []byte, k *Kernel, vm VM) (*image.Image, error) {
+	archive, err := Initramfs(agent, runtime, k)
 	if err != nil {
 		return nil, err
 	}
@@ -65,12 +66,12 @@ func Guest(w io.Writer, agent []byte, k *Kernel, vm VM) (*image.Image, error) {
 	return write(w, img, []part{{image.PartKernel, k.Image}, {image.PartInitramfs, archive}, {image.PartFirmware, k.Firmware}})
 }
 
-// Initramfs returns the archive with the Agent and the modules of k.
-func Initramfs(agent []byte, k *Kernel) ([]byte, error) {
+// Initramfs returns the archive with the Agent, the OCI runtime program and the modules of k.
+func Initramfs(agent, runtime []byte, k *Kernel) ([]byte, error) {
 	if err := sandbox.CheckProgram(bytes.NewReader(agent)); err != nil {
 		return nil, fmt.Errorf("build: the Agent: %w", err)
 	}
-	entries := []initramfs.Entry{{Name: "init", Mode: 0o755, Data: agent}}
+	entries := []initramfs.Entry{{Name: "init", Mode: 0o755, Data: agent}, {Name: ociruntime.GuestFile, Mode: 0o444, Data: runtime}}
 	for name, mode := range folders {
 		entries = append(entries, initramfs.Entry{Name: name, Mode: mode})
 	}

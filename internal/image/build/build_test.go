@@ -52,7 +52,7 @@ func kernelDir(t *testing.T) string {
 func guest(t *testing.T, k *build.Kernel, program []byte, vm build.VM) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	if _, err := build.Guest(&out, program, k, vm); err != nil {
+	if _, err := build.Guest(&out, program, []byte("the runtime"), k, vm); err != nil {
 		t.Fatal(err)
 	}
 	return out.Bytes()
@@ -164,7 +164,7 @@ func TestKernelRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := build.Guest(&bytes.Buffer{}, []byte("#!/bin/sh\n"), k, vm); !errors.Is(err, sandbox.ErrProgram) {
+	if _, err := build.Guest(&bytes.Buffer{}, []byte("#!/bin/sh\n"), []byte("r"), k, vm); !errors.Is(err, sandbox.ErrProgram) {
 		t.Error(err)
 	}
 }

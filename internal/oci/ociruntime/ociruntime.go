@@ -24,8 +24,12 @@ import (
 	"time"
 )
 
-// FD is the descriptor under which an Agent finds the part: a sealed memory file.
-const FD = 4
+// FD is the descriptor under which the Agent of a container finds the part, a sealed memory file; GuestFile the file in which that of a
+// guest does.
+const (
+	FD        = 4
+	GuestFile = "lib/runtime"
+)
 
 // Bounds of a part.
 const (

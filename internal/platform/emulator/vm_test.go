@@ -45,7 +45,7 @@ func guestImage(t testing.TB, k *imagebuild.Kernel, vm imagebuild.VM) string {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if _, err := imagebuild.Guest(&out, program, k, vm); err != nil {
+	if _, err := imagebuild.Guest(&out, program, []byte("no runtime"), k, vm); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "vm.img")

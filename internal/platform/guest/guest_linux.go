@@ -3,9 +3,13 @@
 // Package guest makes a confidential virtual machine fit for the TEEP Agent that is its first program, /init of an initramfs:
 // file systems, kernel modules, and the three virtio-serial ports behind which hardware, Broker and store are (package serial).
 //
-// The Agent then is an ordinary user without capabilities in a guest that has no other program, no network and no disk: what
-// it starts is bounded in the same way as in a confidential process (package sandbox). When it ends, the guest's kernel has
-// lost its first program, and the guest ends.
+// The Agent then is an ordinary user without capabilities in a guest that has no network and no disk: what it starts is bounded in the
+// same way as in a confidential process (package sandbox). When it ends, the guest's kernel has lost its first program, and the guest
+// ends.
+//
+// Two further things may be there, both measured at launch. The initramfs has the OCI runtime program (package ociruntime), and
+// the guest's control groups, of version 2, are the Agent's to divide between containers. And the guest may have been booted with a
+// guest payload: then the folder LayerDir of package initramfs is there.
 package guest
 
 import (
@@ -19,7 +23,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sealift/internal/image/initramfs"
+	"sealift/internal/oci/ociruntime"
 	"sealift/internal/platform/hw"
+	"sealift/internal/platform/sandbox/cgroup"
 	"sealift/internal/platform/serial"
 )
 
@@ -35,30 +42,75 @@ const portTime = time.Minute
 // Inside says whether this program is the first one of a virtual machine, which is then all its own.
 func Inside() bool { return os.Getpid() == 1 && len(os.Args) > 0 && os.Args[0] == initName }
 
-// Open does all that, once, and returns the hardware interface and the instance's folder in the REE.
-func Open() (hw.TEE, *serial.Folder, error) {
+// ociDir is memory for images, from which can be executed.
+const ociDir = "/oci"
+
+// Guest is what the Agent finds in its virtual machine.
+type Guest struct {
+	TEE   hw.TEE
+	Store *serial.Folder // in the REE
+	// Runtime is the part with the OCI runtime program, nil in an image without it. Whoever reads it closes it: its memory is the guest's.
+	Runtime *os.File
+	// Payload is the folder with the guest payload that was booted, "" where there is none.
+	Payload string
+}
+
+// Open does all that, once.
+func Open() (*Guest, error) {
 	if err := newRoot(); err != nil {
-		return nil, nil, fmt.Errorf("guest: root file system: %w", err)
+		return nil, fmt.Errorf("guest: root file system: %w", err)
 	}
 	if err := loadModules("/lib/modules"); err != nil {
-		return nil, nil, fmt.Errorf("guest: %w", err)
+		return nil, fmt.Errorf("guest: %w", err)
+	}
+	g := &Guest{}
+	if err := g.find(); err != nil {
+		return nil, fmt.Errorf("guest: %w", err)
 	}
 	ports := map[string]*os.File{}
 	for _, name := range []string{serial.PortHW, serial.PortChannel, serial.PortStore} {
 		port, err := openPort(name, time.Now().Add(portTime))
 		if err != nil {
-			return nil, nil, fmt.Errorf("guest: port %s: %w", name, err)
+			return nil, fmt.Errorf("guest: port %s: %w", name, err)
 		}
 		ports[name] = port
 	}
 	if err := leaveRoot(); err != nil {
-		return nil, nil, fmt.Errorf("guest: leaving root: %w", err)
+		return nil, fmt.Errorf("guest: leaving root: %w", err)
 	}
-	tee, err := hw.OpenSerial(ports[serial.PortHW], ports[serial.PortChannel])
+	var err error
+	if g.TEE, err = hw.OpenSerial(ports[serial.PortHW], ports[serial.PortChannel]); err != nil {
+		return nil, err
+	}
+	g.Store = serial.NewFolder(ports[serial.PortStore])
+	return g, nil
+}
+
+// find looks for what may be there beside the Agent. The control groups become the Agent's before it stops being root.
+func (g *Guest) find() error {
+	payload := "/" + initramfs.LayerDir
+	if _, err := os.Lstat(payload); err == nil {
+		g.Payload = payload
+	}
+	f, err := os.Open("/" + ociruntime.GuestFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	return tee, serial.NewFolder(ports[serial.PortStore]), nil
+	g.Runtime = f
+	if err := os.Remove("/" + ociruntime.GuestFile); err != nil {
+		return err
+	}
+	if err := unix.Mount("cgroup2", cgroup.MountRoot, "cgroup2", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("control groups: %w", err)
+	}
+	group, err := cgroup.Open()
+	if err != nil {
+		return err
+	}
+	return group.Delegate(guestUser)
 }
 
 // guestMounts are the file systems of a guest.
@@ -72,6 +124,7 @@ var guestMounts = []struct {
 	{"/dev", "devtmpfs", unix.MS_NOSUID | unix.MS_NOEXEC, "mode=0755"},
 	{"/tmp", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "mode=1777,size=10%"},
 	{"/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, fmt.Sprintf("mode=0700,uid=%d,gid=%d,size=50%%", guestUser, guestUser)},
+	{ociDir, "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, fmt.Sprintf("mode=0700,uid=%d,gid=%d,size=50%%", guestUser, guestUser)},
 }
 
 // newRoot mounts what a guest needs. The kernel's first root file system cannot be left with pivot_root(2), which sandboxes do:

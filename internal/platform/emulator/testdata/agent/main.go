@@ -62,8 +62,12 @@ var store *serial.Folder
 
 func open() (tee hw.TEE, err error) {
 	if guest.Inside() {
-		tee, store, err = guest.Open()
-		return tee, err
+		g, err := guest.Open()
+		if err != nil {
+			return nil, err
+		}
+		store = g.Store
+		return g.TEE, nil
 	}
 	spare, _ = unix.FcntlInt(hw.FD, unix.F_DUPFD_CLOEXEC, 10)
 	return hw.Open(hw.FD)
