@@ -5,12 +5,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
+	"sealift/internal/fault"
 	"sealift/internal/owner"
 )
 
@@ -20,19 +22,21 @@ type callResult struct {
 	Emulated   bool   `json:"emulated"`
 	Answer     string `json:"answer,omitempty"`
 	Bytes      []byte `json:"bytes,omitempty"`
+	End        any    `json:"end,omitempty"` // how the TA ended, where it did not end well
 }
 
 func newCallCmd(a *app) *cobra.Command {
-	var f ownerFlags
+	var flags ownerFlags
 	var opt owner.CallOptions
 	cmd := &cobra.Command{
 		Use:   "call DEPLOYMENT",
 		Short: "send stdin to the TA and print its answer",
 		Long: `Send stdin to the TA and print its answer: through the UA where there is one, else through the Broker's relay. TLS 1.3 ends inside
-the TEE, at the key in the Evidence that the owner has appraised; nobody between reads or changes a byte.`,
+the TEE, at the key in the Evidence that the owner has appraised; nobody between reads or changes a byte. A TA whose process ends with
+an error is an error here as well (code ta-ended), after what it answered was printed.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := a.openOwner(f)
+			o, err := a.openOwner(flags)
 			if err != nil {
 				return err
 			}
@@ -42,7 +46,9 @@ the TEE, at the key in the Evidence that the owner has appraised; nobody between
 			if a.json {
 				out = &answer
 			}
-			if err := o.Call(cmd.Context(), args[0], a.stdin, out, opt); err != nil {
+			err = o.Call(cmd.Context(), args[0], a.stdin, out, opt)
+			f, failed := errors.AsType[*fault.Error](err)
+			if err != nil && !(failed && f.Code == fault.TAEnded) {
 				return a.explainRefusal(a.stderr, err)
 			}
 			emulated := false
@@ -53,18 +59,21 @@ the TEE, at the key in the Evidence that the owner has appraised; nobody between
 				a.say("sealift: EMULATED: the answer comes from hardware that a program plays")
 			}
 			if !a.json {
-				return nil
+				return err
 			}
 			result := callResult{Deployment: args[0], Emulated: emulated}
+			if failed {
+				result.End = f.Details
+			}
 			if utf8.Valid(answer.Bytes()) {
 				result.Answer = answer.String()
 			} else {
 				result.Bytes = answer.Bytes()
 			}
-			return a.print(result, func(io.Writer) {})
+			return errors.Join(err, a.print(result, func(io.Writer) {}))
 		},
 	}
-	f.add(cmd)
+	flags.add(cmd)
 	cmd.Flags().DurationVar(&opt.Timeout, "timeout", 0, "give up after this time (default: never)")
 	cmd.Flags().StringVar(&opt.Port, "port", "", "the UA's port by name (default: its first)")
 	return cmd

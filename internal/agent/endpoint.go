@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
@@ -16,11 +17,9 @@ import (
 	"time"
 
 	"sealift/cose"
+	"sealift/internal/answer"
 	"sealift/internal/launch"
 )
-
-// ALPN is the protocol that callers of a TA negotiate.
-const ALPN = "sealift/1"
 
 // handshakeTimeout bounds how long an unauthenticated caller holds a slot.
 const handshakeTimeout = 15 * time.Second
@@ -39,7 +38,7 @@ func newEndpoint(rand io.Reader, key *ecdsa.PrivateKey, name, callers string, ow
 	}
 	cfg := &tls.Config{
 		MinVersion:             tls.VersionTLS13,
-		NextProtos:             []string{ALPN},
+		NextProtos:             []string{answer.ALPN, answer.Plain},
 		Certificates:           []tls.Certificate{cert},
 		SessionTicketsDisabled: true, // a resumed session would skip the check of the caller
 	}
@@ -66,7 +65,7 @@ func isOwner(cs tls.ConnectionState, owner *cose.Key) error {
 	return nil
 }
 
-func selfSigned(rand io.Reader, key *ecdsa.PrivateKey, name string, now time.Time) (tls.Certificate, error) {
+func selfSigned(rand io.Reader, key crypto.Signer, name string, now time.Time) (tls.Certificate, error) {
 	if len(name) > 64 { // the bound of a common name, RFC 5280 appendix A.1
 		name = name[:64]
 	}

@@ -16,6 +16,7 @@ import (
 
 	"sealift/cose"
 	"sealift/internal/agent/runner"
+	"sealift/internal/answer"
 	"sealift/internal/channel"
 	"sealift/internal/launch"
 	"sealift/internal/pd"
@@ -176,16 +177,22 @@ func (a *Agent) connect(ctx context.Context, id suit.ComponentID, conn net.Conn,
 	return t.serve(ctx, conn)
 }
 
-// serve runs the handshake and one conversation. An answer that may be incomplete ends without TLS's close_notify, so that
-// the caller can tell it from a whole one.
+// serve runs the handshake and one conversation. A caller that knows package answer is told how the answer ended. For others one
+// that may be incomplete ends without TLS's close_notify, so that they can tell it from a whole one.
 func (t *loadedTA) serve(ctx context.Context, conn net.Conn) error {
 	defer conn.Close()
 	c, err := t.end.accept(ctx, conn)
 	if err != nil {
 		return err
 	}
+	if c.ConnectionState().NegotiatedProtocol == answer.ALPN {
+		err := t.run.Serve(ctx, answering{c, answer.NewWriter(c)})
+		return errors.Join(err, c.CloseWrite())
+	}
 	if err := t.run.Serve(ctx, c); err != nil {
-		return err
+		if _, whole := errors.AsType[runner.StatusError](err); !whole || t.run.Spec().Serve != launch.ServeStdio {
+			return err
+		}
 	}
 	return c.CloseWrite()
 }

@@ -54,7 +54,9 @@ const (
 	ComponentMissing       = "component-missing"  // the Agent said Success and does not list the component
 	PlanViolated           = "plan-violated"      // the Agent lists components in another order than the plan's
 	DeploymentRemoved      = "deployment-removed" // the deployment is being removed or is gone
+	DeploymentStopped      = "deployment-stopped" // the deployment is stopped, on its owner's wish
 	InstanceFailed         = "instance-failed"    // the device cannot launch or keep the TEE instance
+	TAEnded                = "ta-ended"           // a TA's process ended with an error in or after its answer
 	StorageFull            = "storage-full"       // no space is left where the M/OC keeps its state
 	Unreachable            = "unreachable"
 	Unavailable            = "unavailable" // shutting down, or too busy: try again
@@ -96,7 +98,9 @@ var kinds = map[string]kind{
 	ComponentMissing:       {http.StatusConflict, ExitDrift, "a component is not where the plan has it"},
 	PlanViolated:           {http.StatusConflict, ExitDrift, "the steps were not done in the order of the plan"},
 	DeploymentRemoved:      {http.StatusConflict, ExitFailure, "the deployment is being removed"},
+	DeploymentStopped:      {http.StatusConflict, ExitFailure, "the deployment is stopped"},
 	InstanceFailed:         {http.StatusConflict, ExitFailure, "the device cannot run the TEE instance"},
+	TAEnded:                {http.StatusBadGateway, ExitFailure, "the TA ended with an error"},
 	StorageFull:            {http.StatusInsufficientStorage, ExitFailure, "no space is left"},
 	Unreachable:            {http.StatusBadGateway, ExitUnreachable, "a peer does not answer"},
 	Unavailable:            {http.StatusServiceUnavailable, ExitUnreachable, "the service cannot answer now"},

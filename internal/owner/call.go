@@ -17,15 +17,13 @@ import (
 	"time"
 
 	"sealift/cose"
+	"sealift/internal/answer"
 	"sealift/internal/fault"
 	"sealift/internal/moc/mocapi"
 	"sealift/internal/owner/home"
 	"sealift/internal/owner/manifest"
 	"sealift/usecase"
 )
-
-// ALPN is the protocol that a caller and a TA's endpoint agree on in TLS.
-const ALPN = "sealift/1"
 
 // CallOptions bound a call.
 type CallOptions struct {
@@ -68,7 +66,8 @@ func (o *Owner) Call(ctx context.Context, ref string, in io.Reader, out io.Write
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	if err := exchange(conn, in, out); err != nil {
+	end, err := exchange(conn, in, out)
+	if err != nil {
 		if ctx.Err() != nil {
 			return fault.New(fault.Unavailable, "the TA did not answer in time")
 		}
@@ -77,7 +76,15 @@ func (o *Owner) Call(ctx context.Context, ref string, in io.Reader, out io.Write
 		}
 		return fault.Wrap(fault.Unreachable, err)
 	}
-	return nil
+	return ended(end, ref)
+}
+
+// ended returns the error of an answer that did not end well. What came of it has been written.
+func ended(e answer.End, ref string) error {
+	if e.Kind == answer.Whole {
+		return nil
+	}
+	return fault.New(fault.TAEnded, "%s", e).WithDetails(e).WithHint("sealift logs %s prints what the TA said, and sealift top %s how it ended", ref, ref)
 }
 
 // refusedByPeer reports whether the other end sent a TLS alert. In TLS 1.3 a refused client certificate shows only at the first read.
@@ -140,7 +147,7 @@ func clientTLS(key *home.SigningKey, pinned *cose.Key) (*tls.Config, error) {
 	}
 	return &tls.Config{
 		MinVersion:   tls.VersionTLS13,
-		NextProtos:   []string{ALPN},
+		NextProtos:   []string{answer.ALPN, answer.Plain},
 		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key.Private}},
 		// No name and no authority vouches for the TA: the key in its appraised Evidence does, and VerifyConnection demands it.
 		InsecureSkipVerify: true,
@@ -239,8 +246,9 @@ func (e *endNoting) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// exchange copies both ways until the TA has said its last word. An answer that is cut off is an error: TLS says when it ends.
-func exchange(conn *call, in io.Reader, out io.Writer) error {
+// exchange copies both ways until the TA has said its last word, and returns how that ended. An answer that is cut off is an error:
+// TLS says when it ends, and an Agent that knows package answer how.
+func exchange(conn *call, in io.Reader, out io.Writer) (answer.End, error) {
 	sent := make(chan error, 1)
 	go func() {
 		_, err := io.Copy(conn, in)
@@ -249,18 +257,41 @@ func exchange(conn *call, in io.Reader, out io.Writer) error {
 		}
 		sent <- err
 	}()
-	if _, err := io.Copy(out, conn); err != nil {
-		return fmt.Errorf("reading the TA's answer: %w", err)
-	}
-	if conn.cutOff() {
-		return errors.New("the TA's answer was cut off on the way")
+	end, err := receive(conn, out)
+	if err != nil || end.Kind != answer.Whole {
+		return end, err
 	}
 	select {
 	case err := <-sent:
 		if err != nil && !errors.Is(err, net.ErrClosed) {
-			return fmt.Errorf("sending to the TA: %w", err)
+			return end, fmt.Errorf("sending to the TA: %w", err)
 		}
 	default: // the TA ended the conversation before the input did
 	}
-	return nil
+	return end, nil
 }
+
+// receive writes the TA's answer to out.
+func receive(conn *call, out io.Writer) (answer.End, error) {
+	if conn.ConnectionState().NegotiatedProtocol != answer.ALPN {
+		_, err := io.Copy(out, conn)
+		switch {
+		case err != nil:
+			return answer.End{}, fmt.Errorf("reading the TA's answer: %w", err)
+		case conn.cutOff():
+			return answer.End{}, errCutOff
+		}
+		return answer.End{}, nil
+	}
+	r := answer.NewReader(conn)
+	_, err := io.Copy(out, r)
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return answer.End{}, errCutOff
+	case err != nil:
+		return answer.End{}, fmt.Errorf("reading the TA's answer: %w", err)
+	}
+	return *r.End(), nil
+}
+
+var errCutOff = errors.New("the TA's answer was cut off on the way")

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"sealift/cose"
+	"sealift/internal/answer"
 	"sealift/internal/fault"
 	"sealift/internal/moc/mocapi"
 	"sealift/internal/owner"
@@ -34,6 +35,7 @@ type taServer struct {
 	target   string // what CONNECT must name
 	cutShort bool   // end the answer without TLS's close_notify
 	notReady int    // refuse that many CONNECTs first
+	end      answer.End
 }
 
 func (s *taServer) start(t *testing.T) string {
@@ -45,7 +47,7 @@ func (s *taServer) start(t *testing.T) string {
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, s.key.Public(), s.key)
 	must(t, err)
-	config := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{owner.ALPN}, ClientAuth: tls.RequireAnyClientCert,
+	config := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{answer.ALPN}, ClientAuth: tls.RequireAnyClientCert,
 		Certificates:     []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: s.key}},
 		VerifyConnection: s.checkClient}
 	go func() {
@@ -90,8 +92,10 @@ func (s *taServer) serve(conn net.Conn, config *tls.Config) {
 	if err != nil {
 		return
 	}
-	_, _ = inner.Write(bytes.ToUpper(question))
+	w := answer.NewWriter(inner)
+	_, _ = w.Write(bytes.ToUpper(question))
 	if !s.cutShort {
+		_ = w.End(s.end)
 		inner.Close()
 	}
 }
@@ -139,6 +143,19 @@ func TestCallThroughUA(t *testing.T) {
 		Ports: map[string]string{"http": addr}}}}
 	if got, err := w.call(t); err != nil || got != "A QUESTION" {
 		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+// TestCallToldHowItEnded: an answer of which the Agent says that the TA failed is printed, and is an error.
+func TestCallToldHowItEnded(t *testing.T) {
+	w := newWorld(t, usecase.ModeTAPD)
+	ta := &taServer{key: w.moc.taTLS, relay: true, target: "ta.stats.d-1:443", end: answer.End{Kind: answer.Exited, Code: 3}}
+	w.moc.relayAddr = ta.start(t)
+	w.run(t)
+	got, err := w.call(t)
+	f := fault.From(err)
+	if got != "A QUESTION" || f == nil || f.Code != fault.TAEnded || f.Message != "the TA ended with exit code 3" || f.Details != ta.end {
+		t.Errorf("got %q, %+v", got, f)
 	}
 }
 

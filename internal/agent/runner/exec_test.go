@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -78,9 +79,19 @@ func echo() int {
 		go func() {
 			defer conn.Close()
 			var head [4]byte
-			if n, _ := io.ReadFull(conn, head[:]); n == 4 && string(head[:]) == "exit" {
+			n, _ := io.ReadFull(conn, head[:])
+			switch string(head[:n]) {
+			case "exit":
 				os.Exit(7)
-			} else {
+			case "half": // an answer, and death in the middle of it
+				conn.Write(head[:2])
+				io.Copy(io.Discard, conn)
+				syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			case "over": // all that it has to say
+				conn.Write(head[:n])
+				io.Copy(io.Discard, conn)
+				os.Exit(0)
+			default:
 				conn.Write(head[:n])
 			}
 			io.Copy(conn, conn)

@@ -19,9 +19,12 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"sealift/internal/launch"
@@ -39,7 +42,33 @@ var (
 	ErrMemory   = errors.New("runner: the program was killed because it reached its memory limit")
 	ErrKilled   = errors.New("runner: the program was killed")
 	ErrRuntime  = errors.New("runner: the runtime program failed")
+	ErrGone     = errors.New("runner: the process that answered has ended")
 )
+
+// StatusError says that a program has ended by itself, with a status other than 0.
+type StatusError struct{ Code int }
+
+func (e StatusError) Error() string { return "runner: exit status " + strconv.Itoa(e.Code) }
+
+// SignalError says by which signal a program was killed. It is an ErrKilled.
+type SignalError struct{ Signal syscall.Signal }
+
+func (e SignalError) Error() string { return ErrKilled.Error() + " by signal " + e.Signal.String() }
+
+// Unwrap returns ErrKilled.
+func (SignalError) Unwrap() error { return ErrKilled }
+
+// describe gives the error of a process's Wait its identity.
+func describe(err error) error {
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		return err
+	}
+	if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return SignalError{ws.Signal()}
+	}
+	return StatusError{exit.ExitCode()}
+}
 
 // States of a TA, as Status shows them.
 const (
@@ -72,6 +101,7 @@ type Job struct {
 	Spec          launch.Spec // as the owner signed it, with variables expanded; Args and Env say the same for a single program
 	Contract      []string    // the SEALIFT_ variables alone
 	PDDir, RunDir string      // folders of the Agent, bound read-only and writable
+	Root          string      // a folder whose entries the process sees at its root, read-only; none for a single program
 	Stdin, Stdout *os.File    // nil: nothing, or the log
 	Log           io.Writer
 	MemoryBytes   uint64
@@ -101,7 +131,6 @@ type Sharer interface {
 // Loaded is a payload from which processes can be started, at the same time and one after the other.
 type Loaded interface {
 	// Inside and Launch are those of Launcher; Program is nil in the Job.
-	Root          string      // a folder whose entries the process sees at its root, read-only; none for a single program
 	Inside(pdDir, runDir string) (pd, run string)
 	Launch(ctx context.Context, j Job) (Process, error)
 	// Close frees what Load took. Nothing of it runs any more.
@@ -182,6 +211,20 @@ type TA struct {
 	status Status
 	closed bool
 	pids   map[int]bool // of the processes that run
+	run    *life        // of a socket TA: the last one that was started
+}
+
+// life is one process of a socket TA.
+type life struct {
+	ended chan struct{}
+	err   error // of its Wait, once ended is closed
+}
+
+// current returns the last process that was started; nil if there was none.
+func (t *TA) current() *life {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.run
 }
 
 // Start prepares p and starts it. A socket TA listens when Start returns, or is taking longer than ReadyTimeout. ctx bounds

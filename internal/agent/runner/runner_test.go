@@ -5,9 +5,14 @@ package runner_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -103,7 +108,7 @@ func TestDataIsThereAndGoesWithTheTA(t *testing.T) {
 	ta := start(t, p, o)
 	for range 2 {
 		got, err := ask(t, ta, "question")
-		if err != nil || !strings.HasPrefix(got, "question|the rows|-f /") || !strings.HasSuffix(got, "/pd/data") {
+		if !errors.Is(err, runner.StatusError{Code: 1}) || !strings.HasPrefix(got, "question|the rows|-f /") || !strings.HasSuffix(got, "/pd/data") {
 			t.Fatalf("%q, %v", got, err)
 		}
 	}
@@ -152,6 +157,53 @@ func TestIdleConnectionEnds(t *testing.T) {
 	if err := ta.Serve(t.Context(), inside); !errors.Is(err, runner.ErrTimeout) {
 		t.Fatal(err)
 	}
+}
+
+// TestEndOfAnAnswer guards that the answer of a TA that died is told from a whole one, and the other way round.
+func TestEndOfAnAnswer(t *testing.T) {
+	for _, c := range []struct {
+		question, answer string
+		want             error
+	}{
+		{"hello", "hello", nil},
+		{"half", "ha", runner.SignalError{Signal: syscall.SIGKILL}},
+		{"exit", "", runner.StatusError{Code: 7}},
+		{"over", "over", nil},
+	} {
+		ta := start(t, program(), options(t, "echo"))
+		inside, caller := unixPair(t)
+		e := &ender{Conn: inside}
+		done := make(chan error, 1)
+		go func() {
+			err := ta.Serve(context.Background(), e)
+			inside.Close()
+			done <- err
+		}()
+		fmt.Fprint(caller, c.question)
+		caller.(*net.UnixConn).CloseWrite()
+		got, _ := io.ReadAll(caller) // a TA that dies with the question unread resets the connection
+		if string(got) != c.answer {
+			t.Errorf("%s: the answer is %q", c.question, got)
+		}
+		if err := <-done; err != c.want || len(e.told) == 0 || e.told[0] != c.want {
+			t.Errorf("%s: the caller is told %v, Serve returns %v, want %v", c.question, e.told, err, c.want)
+		}
+	}
+}
+
+// ender is a caller that wants to know how its answer ended.
+type ender struct {
+	net.Conn
+	mu   sync.Mutex
+	told []error
+}
+
+// End implements runner.Ender.
+func (e *ender) End(err error) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.told = append(e.told, err)
+	return e.Conn.(*net.UnixConn).CloseWrite()
 }
 
 func TestAnotherProgramIsNotRun(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"time"
@@ -17,17 +16,36 @@ import (
 	"sealift/internal/launch"
 )
 
+// Ender is a caller's connection that is told how the answer ended, in place of the end of its direction.
+type Ender interface {
+	// End gets nil for an answer that is whole, else what Serve returns. Only the first call counts.
+	End(err error) error
+}
+
 // Serve relays conn, which is a caller's plaintext inside the TEE, to the TA: to its socket, or to a new process of its own. It
-// returns nil when both directions have ended well; the caller of Serve closes conn. An error means that the caller on
-// conn may have got only part of an answer.
+// returns nil when both directions have ended well, and the process, if it ended, with exit status 0; the caller of Serve closes
+// conn. A StatusError means that a process of its own said all it had to say and ended with another status; every other error
+// that the caller on conn may have got only part of an answer. An Ender is told.
 func (t *TA) Serve(ctx context.Context, conn net.Conn) error {
+	err := t.serve(ctx, conn)
+	if e, ok := conn.(Ender); ok {
+		_ = conn.SetWriteDeadline(time.Now().Add(endTime))
+		_ = e.End(err) // a caller that is gone needs no end
+	}
+	return err
+}
+
+// endTime bounds how long the end of an answer may take: on its way to the caller, and until it is known.
+const endTime = 5 * time.Second
+
+func (t *TA) serve(ctx context.Context, conn net.Conn) error {
 	if err := t.enter(); err != nil {
 		return err
 	}
 	defer t.wg.Done()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(t.ctx, cancel)()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(t.ctx, func() { cancel(ErrStopped) })()
 	if t.prog.Spec.Serve == launch.ServeStdio {
 		return t.request(ctx, conn)
 	}
@@ -36,7 +54,28 @@ func (t *TA) Serve(ctx context.Context, conn net.Conn) error {
 		return err
 	}
 	defer up.Close()
-	return relay(ctx, conn, up, t.opts.RequestTimeout)
+	run, server := t.current(), peerPID(up)
+	return relay(ctx, conn, up, t.opts.RequestTimeout, func() error { return t.died(ctx, run, server) })
+}
+
+// died says how the process that served a connection ended, once that connection has ended; nil if it goes on, or has ended well. The
+// kernel marks a process as exiting before it closes its files, so that one that was killed is told from one that has hung up.
+func (t *TA) died(ctx context.Context, r *life, server int) error {
+	if server == 0 || !exiting(server) {
+		return nil
+	}
+	timeout := time.NewTimer(endTime)
+	defer timeout.Stop()
+	if r != nil {
+		select {
+		case <-r.ended:
+			return describe(r.err)
+		case <-timeout.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return ErrGone // a process that the TA's first one has started
 }
 
 // dial connects to the TA's socket; a TA that is just starting gets some time.
@@ -96,7 +135,7 @@ func (t *TA) request(ctx context.Context, conn net.Conn) error {
 	if copyErr != nil {
 		_ = p.Kill() // nobody reads the answer
 	}
-	err = t.result(p.Wait())
+	err = t.note(p.Wait())
 	_ = conn.SetReadDeadline(past) // the process is gone: what else the caller says has no reader
 	in.Wait()
 	if cause := context.Cause(ctx); cause != nil {
@@ -105,26 +144,22 @@ func (t *TA) request(ctx context.Context, conn net.Conn) error {
 	return errors.Join(err, copyErr)
 }
 
-// result passes an exit status on as success: it is the program's answer to its caller (grep says 1 for "no lines"). An
-// end by a signal, or at a limit, is not.
-func (t *TA) result(err error) error {
+// note keeps how a request's process ended.
+func (t *TA) note(err error) error {
 	if err == nil {
 		return nil
 	}
 	t.mu.Lock()
 	t.status.LastExit = err.Error()
 	t.mu.Unlock()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.Exited() {
-		return nil
-	}
-	return err
+	return describe(err)
 }
 
 var past = time.Unix(1, 0)
 
-// relay copies both ways until both directions have ended, ctx ends, or nothing moves for idle.
-func relay(ctx context.Context, a, b net.Conn, idle time.Duration) error {
+// relay copies both ways until both directions have ended, ctx ends, or nothing moves for idle. When b has ended its direction, died
+// says whether it did so of its own will; only then a is told that the answer is whole.
+func relay(ctx context.Context, a, b net.Conn, idle time.Duration, died func() error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(ctx, func() { _ = a.SetDeadline(past); _ = b.SetDeadline(past) })()
@@ -135,11 +170,16 @@ func relay(ctx context.Context, a, b net.Conn, idle time.Duration) error {
 	for i, pair := range [][2]net.Conn{{a, b}, {b, a}} {
 		wg.Go(func() {
 			_, errs[i] = io.Copy(pair[0], moving{pair[1], func() { timer.Reset(idle) }})
+			if i == 0 && ctx.Err() == nil {
+				if end := died(); end != nil {
+					errs[i] = end // and the failed read is only how that looks
+				}
+			}
 			if errs[i] != nil {
 				cancel(errs[i])
-			} else if half, ok := pair[0].(interface{ CloseWrite() error }); ok {
-				_ = half.CloseWrite()
+				return
 			}
+			endOf(pair[0])
 		})
 	}
 	wg.Wait()
@@ -147,6 +187,15 @@ func relay(ctx context.Context, a, b net.Conn, idle time.Duration) error {
 		return cause
 	}
 	return errors.Join(errs...)
+}
+
+// endOf ends what is said to c.
+func endOf(c net.Conn) {
+	if e, ok := c.(Ender); ok {
+		_ = e.End(nil)
+	} else if half, ok := c.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
 }
 
 // moving reports each read.

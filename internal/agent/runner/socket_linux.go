@@ -3,11 +3,13 @@
 package runner
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,4 +50,39 @@ func dialUnix(ctx context.Context, path string) (net.Conn, error) {
 		return nil, fmt.Errorf("%w: %w", ErrNotReady, err)
 	}
 	return conn, nil
+}
+
+// peerPID returns the process that listens at the other end of conn, as this process sees it; 0 if it does not.
+func peerPID(conn net.Conn) (pid int) {
+	c, ok := conn.(*net.UnixConn)
+	if !ok {
+		return 0
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			pid = int(cred.Pid)
+		}
+	})
+	return pid
+}
+
+// flagExiting marks a task that has begun to end (PF_EXITING in linux/sched.h; proc_pid_stat(5), field 9).
+const flagExiting = 0x4
+
+// exiting reports whether a process is gone or has begun to end.
+func exiting(pid int) bool {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true
+	}
+	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:]) // the first is field 3, the state
+	if len(fields) < 7 {
+		return true
+	}
+	flags, err := strconv.ParseUint(string(fields[6]), 10, 64)
+	return err != nil || flags&flagExiting != 0 || bytes.ContainsAny(fields[0], "ZXx")
 }

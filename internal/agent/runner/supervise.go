@@ -73,21 +73,24 @@ func (t *TA) runOnce(listens func()) error {
 		return err
 	}
 	defer t.track(p)()
-	ended := make(chan struct{})
+	r := &life{ended: make(chan struct{})}
+	t.mu.Lock()
+	t.run = r
+	t.mu.Unlock()
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		if t.awaitSocket(ended) {
+		if t.awaitSocket(r.ended) {
 			t.setState(StateRunning)
 			listens()
 		}
 	}()
 	stop := context.AfterFunc(t.ctx, func() { _ = p.Kill() })
-	err = p.Wait()
+	r.err = p.Wait()
 	stop()
-	close(ended)
+	close(r.ended)
 	<-watched
-	return err
+	return r.err
 }
 
 // awaitSocket returns true when the TA listens, and false when its process has ended before.

@@ -199,7 +199,7 @@ func (p *started) result(err error) error {
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.Exited() && exit.ExitCode() > signalBase {
-		return fmt.Errorf("%w by signal %s", runner.ErrKilled, syscall.Signal(exit.ExitCode()-signalBase))
+		return runner.SignalError{Signal: syscall.Signal(exit.ExitCode() - signalBase)}
 	}
 	return err
 }
