@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -43,6 +44,43 @@ func TestInstanceFromWishToRemoval(t *testing.T) {
 		return tee.agent("d1") == nil && len(a.Instances) == 0 && a.Generation == 3
 	})
 	if tee.launches != 1 {
+		t.Errorf("%d launches", tee.launches)
+	}
+}
+
+// TestStopAndStart: a stopped instance is ended and kept, also by a Broker that is new, and runs again when it is wanted to.
+func TestStopAndStart(t *testing.T) {
+	m, tee, dir := newFakeMOC(t), &fakeTEE{instances: map[string]*fakeAgent{}}, t.TempDir()
+	_, end := start(t, m, tee, dir)
+	m.want(1, "d1")
+	eventually(t, "a session", func() bool { _, n := m.state(); return n == 1 })
+	tee.mu.Lock()
+	tee.refuse = errors.New("the hardware is on strike")
+	tee.mu.Unlock()
+	m.wantStopped(true)
+	eventually(t, "the reason in the announcement", func() bool {
+		a, _ := m.state()
+		return len(a.Instances) == 1 && strings.Contains(a.Instances[0].LastError, "on strike") && !a.Instances[0].Stopped
+	})
+	tee.mu.Lock()
+	tee.refuse = nil
+	tee.mu.Unlock()
+	stopped := func() bool {
+		a, _ := m.state()
+		return tee.agent("d1") == nil && len(a.Instances) == 1 && reflect.DeepEqual(a.Instances[0], mocapi.InstanceStatus{ID: "d1", Stopped: true})
+	}
+	eventually(t, "the stop in the announcement", stopped)
+	if err := end(); err != nil {
+		t.Fatal(err)
+	}
+	m.mu.Lock()
+	m.announced.Instances = nil
+	m.mu.Unlock()
+	start(t, m, tee, dir)
+	eventually(t, "the stop in a new Broker's announcement", stopped)
+	m.wantStopped(false)
+	eventually(t, "a session after the start", func() bool { a, n := m.state(); return n == 2 && a.Instances[0].Running && !a.Instances[0].Stopped })
+	if tee.launches != 2 {
 		t.Errorf("%d launches", tee.launches)
 	}
 }

@@ -159,6 +159,19 @@ func (m *fakeMOC) state() (a mocapi.Announcement, sessions int) {
 	return m.announced, m.sessions
 }
 
+// wantStopped wants the instances that are wanted stopped, or running again.
+func (m *fakeMOC) wantStopped(stopped bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.work.Generation++
+	m.work.Instances = slices.Clone(m.work.Instances)
+	for i := range m.work.Instances {
+		m.work.Instances[i].Stopped = stopped
+	}
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
 // fakeTEE is a platform whose instances are goroutines.
 type fakeTEE struct {
 	mu        sync.Mutex
@@ -211,6 +224,16 @@ func (f *fakeTEE) Attach(_ context.Context, id string) (net.Conn, error) {
 	a.broker, a.conn = broker, theirs
 	a.mu.Unlock()
 	return ours, nil
+}
+
+func (f *fakeTEE) Stop(_ context.Context, id string) error {
+	f.mu.Lock()
+	refuse, a := f.refuse, f.instances[id]
+	f.mu.Unlock()
+	if refuse == nil && a != nil {
+		f.kill(id)
+	}
+	return refuse
 }
 
 func (f *fakeTEE) Destroy(_ context.Context, id string) error {

@@ -33,11 +33,14 @@ type runner struct {
 	served  uint64 // the Wake that was served to the end
 	fresh   bool   // no session has ended well since the last attach
 	agent   *channel.AgentClient
-	err     error  // of the last attempt to launch, attach or talk
-	reeErr  error  // of the last thing that the Agent asked of the REE
-	refusal string // what the Agent itself says is wrong
-	failed  string // the TA that keeps ending, as the Agent tells it
-	gaveUp  bool   // it is not launched any more
+	err     error              // of the last attempt to launch, attach or talk
+	reeErr  error              // of the last thing that the Agent asked of the REE
+	refusal string             // what the Agent itself says is wrong
+	failed  string             // the TA that keeps ending, as the Agent tells it
+	held    bool               // the Agent runs no TA until the owner consents, as it tells
+	gaveUp  bool               // it is not launched any more
+	stopped bool               // the platform has ended it, as the M/OC wants
+	quit    context.CancelFunc // ends what serves the instance now; nil while nothing does
 	moving  map[string]mocapi.Transfer
 	session sync.Mutex // one TEEP session at a time
 }
@@ -51,10 +54,15 @@ func (b *Broker) newRunner(ctx context.Context, w mocapi.WantedInstance) *runner
 	}
 }
 
-// want takes the M/OC's latest wish.
+// want takes the M/OC's latest wish. One for a stop ends what is going on with the instance, a launch that takes its time too.
 func (r *runner) want(w mocapi.WantedInstance) {
 	r.mu.Lock()
 	r.wanted = w
+	if w.Stopped && r.quit != nil {
+		r.quit()
+		r.quit = nil
+		go func() { _ = r.b.cfg.Driver.Stop(r.ctx, r.id) }() // halt does it for certain
+	}
 	r.mu.Unlock()
 	select {
 	case r.kick <- struct{}{}:
@@ -96,6 +104,13 @@ func (r *runner) hopeless() (gaveUp bool, failedTA string) {
 	return r.gaveUp, r.failed
 }
 
+// rests says whether the instance is stopped as the M/OC wants, and whether its Agent waits for the owner's consent.
+func (r *runner) rests() (stopped, held bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stopped, r.held
+}
+
 // note records how the last attempt went and has it announced.
 func (r *runner) note(err error) {
 	r.mu.Lock()
@@ -118,10 +133,18 @@ func (r *runner) run() {
 	retry := r.b.newBackoff()
 	tries := 0
 	for r.ctx.Err() == nil {
+		if r.stopWanted() {
+			r.halt(retry)
+			tries = 0
+			continue
+		}
 		begun := time.Now()
 		err := r.once()
 		if r.ctx.Err() != nil {
 			return
+		}
+		if r.stopWanted() {
+			continue
 		}
 		r.note(err)
 		r.log.Warn("the TEE instance is not running", "error", err)
@@ -142,6 +165,43 @@ func (r *runner) run() {
 	}
 }
 
+func (r *runner) stopWanted() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.wanted.Stopped
+}
+
+// halt ends the instance and its UAs, says so, and waits until the M/OC wants it to run again.
+func (r *runner) halt(retry *backoff) {
+	err := errors.Join(r.b.cfg.Driver.Stop(r.ctx, r.id), r.b.host.StopInstance(r.id))
+	if r.ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		r.note(fmt.Errorf("stopping the TEE instance: %w", err))
+		r.log.Error("the TEE instance cannot be stopped", "error", err)
+		retry.wait(r.ctx)
+		return
+	}
+	retry.reset()
+	r.mu.Lock()
+	r.stopped, r.gaveUp, r.held, r.err, r.reeErr, r.failed, r.refusal = true, false, false, nil, nil, "", ""
+	r.mu.Unlock()
+	r.b.notify()
+	r.log.Info("the TEE instance is stopped")
+	for r.stopWanted() {
+		select {
+		case <-r.kick:
+		case <-r.ctx.Done():
+			return
+		}
+	}
+	r.mu.Lock()
+	r.stopped = false
+	r.mu.Unlock()
+	r.b.notify()
+}
+
 // awaitWake says that the Broker has given up, and waits until the M/OC wakes the instance.
 func (r *runner) awaitWake() {
 	r.mu.Lock()
@@ -157,7 +217,7 @@ func (r *runner) awaitWake() {
 			return
 		}
 		r.mu.Lock()
-		again := r.wanted.Wake != wake
+		again := r.wanted.Wake != wake || r.wanted.Stopped
 		r.gaveUp = !again
 		r.mu.Unlock()
 		if again {
@@ -166,12 +226,20 @@ func (r *runner) awaitWake() {
 	}
 }
 
-// once brings the instance up, serves it for as long as its channel lives, and says why it ended.
+// once brings the instance up, serves it for as long as its channel lives and it is not to be stopped, and says why it ended.
 func (r *runner) once() error {
+	ctx, cancel := context.WithCancel(r.ctx)
+	defer cancel()
+	r.mu.Lock()
+	r.quit = cancel
+	r.mu.Unlock()
+	if r.stopWanted() {
+		return nil
+	}
 	if err := r.launch(); err != nil {
 		return fmt.Errorf("launching the TEE instance: %w", err)
 	}
-	conn, err := r.b.cfg.Driver.Attach(r.ctx, r.id)
+	conn, err := r.b.cfg.Driver.Attach(ctx, r.id)
 	if err != nil {
 		return fmt.Errorf("attaching to the TEEP Agent: %w", err)
 	}
@@ -180,6 +248,7 @@ func (r *runner) once() error {
 		conn.Close()
 		return fmt.Errorf("opening the channel to the TEEP Agent: %w", err)
 	}
+	r.ask(ctx, agent) // whether it holds anything back, before it counts as running
 	r.mu.Lock()
 	r.agent, r.fresh, r.err = agent, true, nil
 	r.mu.Unlock()
@@ -190,7 +259,7 @@ func (r *runner) once() error {
 		r.mu.Unlock()
 		agent.Close()
 	}()
-	r.serve(agent)
+	r.serve(ctx, agent)
 	return errors.New("the TEEP Agent has ended")
 }
 
@@ -207,8 +276,8 @@ func (r *runner) launch() error {
 }
 
 // serve runs a TEEP session after attaching and whenever the M/OC has a reason for one, until the channel closes.
-func (r *runner) serve(agent *channel.AgentClient) {
-	ctx, cancel := context.WithCancel(r.ctx)
+func (r *runner) serve(ctx context.Context, agent *channel.AgentClient) {
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
 		select {
@@ -218,9 +287,11 @@ func (r *runner) serve(agent *channel.AgentClient) {
 		}
 	}()
 	retry := r.b.newBackoff()
-	look := time.NewTicker(lookEvery)
-	defer look.Stop()
-	for {
+	for !r.stopWanted() {
+		look := lookEvery
+		if _, held := r.rests(); held { // the owner's consent goes past the Broker
+			look = lookHeld
+		}
 		wake, due := r.due()
 		if due {
 			err := r.converse(ctx, agent)
@@ -244,7 +315,7 @@ func (r *runner) serve(agent *channel.AgentClient) {
 		}
 		select {
 		case <-r.kick:
-		case <-look.C:
+		case <-time.After(look):
 			r.ask(ctx, agent)
 		case <-ctx.Done():
 			return
@@ -279,15 +350,16 @@ func (r *runner) ask(ctx context.Context, agent *channel.AgentClient) {
 	if err != nil {
 		return
 	}
-	failed := ""
+	failed, held := "", false
 	for _, ta := range st.TAs {
+		held = held || ta.State == channel.TAHeld
 		if ta.State == taFailed && len(ta.ID) == 3 { // not one that waits for its PD
 			failed = fmt.Sprintf("the TA %s keeps ending: %s (started %d times)", ta.ID, ta.LastExit, ta.Restarts)
 		}
 	}
 	r.mu.Lock()
-	changed := r.failed != failed
-	r.refusal, r.failed = st.LastError, failed
+	changed := r.failed != failed || r.held != held
+	r.refusal, r.failed, r.held = st.LastError, failed, held
 	r.mu.Unlock()
 	if changed {
 		r.b.notify()
@@ -297,8 +369,11 @@ func (r *runner) ask(ctx context.Context, agent *channel.AgentClient) {
 // taFailed is the state of a TA that ended too often, in channel.TAStatus.
 const taFailed = "failed"
 
-// lookEvery is how often the Agent is asked how its TAs are.
-const lookEvery = 3 * time.Second
+// lookEvery is how often the Agent is asked how its TAs are; lookHeld while it holds one.
+const (
+	lookEvery = 3 * time.Second
+	lookHeld  = 300 * time.Millisecond
+)
 
 // due reports whether a session is due, and for which wake.
 func (r *runner) due() (uint64, bool) {

@@ -100,10 +100,13 @@ type Component struct {
 	Sequence uint64           `cbor:"2,keyasint" json:"sequence"` // of its manifest
 }
 
+// TAHeld is the state of a TA that its owner has stopped, and that does not run until its owner consents.
+const TAHeld = "held"
+
 // TAStatus is the state of one TA.
 type TAStatus struct {
 	ID       suit.ComponentID `cbor:"1,keyasint" json:"id"`
-	State    string           `cbor:"2,keyasint" json:"state"` // "starting", "running", "ready" (stdio), "backing-off", "failed", "stopped", "waiting" (for its UA's request)
+	State    string           `cbor:"2,keyasint" json:"state"` // "starting", "running", "ready" (stdio), "backing-off", "failed", "stopped", "waiting" (for its UA's request), TAHeld
 	Restarts uint64           `cbor:"3,keyasint" json:"restarts"`
 	LastExit string           `cbor:"4,keyasint,omitempty" json:"lastExit,omitempty"`
 }

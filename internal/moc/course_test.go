@@ -103,6 +103,134 @@ func TestRemoval(t *testing.T) {
 	wantCode(t, err, fault.DeploymentRemoved)
 }
 
+// TestStopStart follows a running deployment through a stop and a start, with the M/OC restarted between any two acts: its place is free
+// while it is stopped, nothing is asked of its Agent, and it runs again when its owner has appraised it anew and the Agent holds nothing back.
+func TestStopStart(t *testing.T) {
+	w := newWorld(t)
+	d, a := w.run()
+	check := func(state mocapi.State, used int, stopped bool) {
+		t.Helper()
+		w.restart()
+		if got := w.get(d.ID); got.State != state || got.Appraised != (state == mocapi.StateRunning) && state != mocapi.StateStopping && state != mocapi.StateStopped {
+			t.Fatalf("state %s, appraised %v, want %s", got.State, got.Appraised, state)
+		}
+		devices, err := w.owner.Devices(w.ctx)
+		must(t, err)
+		work, err := w.device.Work(w.ctx, "d1", "b1", 0, 0)
+		must(t, err)
+		if devices[0].Used != used || len(work.Instances) != 1 || work.Instances[0].Stopped != stopped {
+			t.Errorf("%d places are used, want %d; work %+v", devices[0].Used, used, work)
+		}
+	}
+	start := func() error {
+		_, err := w.owner.StartDeployment(w.ctx, d.ID)
+		return err
+	}
+	must(t, start()) // it runs
+	check(mocapi.StateRunning, 1, false)
+	before := w.get(d.ID).Version
+	for range 2 {
+		_, err := w.owner.StopDeployment(w.ctx, d.ID)
+		must(t, err)
+		check(mocapi.StateStopping, 1, true)
+	}
+	if got := w.get(d.ID).Version; got != before+1 {
+		t.Errorf("a second stop has changed something: version %d, %d before", got, before)
+	}
+	w.announce(mocapi.InstanceStatus{ID: d.ID, Stopped: true})
+	check(mocapi.StateStopped, 0, true)
+	_, err := w.owner.RequestEvidence(w.ctx, d.ID, []byte(strings.Repeat("n", 32)))
+	wantCode(t, err, fault.DeploymentStopped)
+	_, err = w.owner.CreateUpdate(w.ctx, d.ID, mocapi.UpdateRequest{PD: true})
+	wantCode(t, err, fault.DeploymentStopped)
+	_, err = w.owner.Release(w.ctx, d.ID, mocapi.ReleaseRequest{})
+	wantCode(t, err, fault.DeploymentStopped)
+	_, err = w.other.StopDeployment(w.ctx, d.ID)
+	wantCode(t, err, fault.NotFound)
+
+	var others []string
+	for range 4 { // the capacity of the device
+		o, err := w.owner.CreateDeployment(w.ctx, w.request())
+		must(t, err)
+		others = append(others, o.ID)
+	}
+	wantCode(t, start(), fault.NoDevice)
+	for _, id := range others {
+		_, err := w.owner.DeleteDeployment(w.ctx, id)
+		must(t, err)
+	}
+	last := announcementOf(w)
+	work, err := w.device.Work(w.ctx, "d1", "b1", 0, 0)
+	must(t, err)
+	last.Generation, last.Instances = work.Generation, []mocapi.InstanceStatus{{ID: d.ID, Stopped: true}}
+	must(t, w.device.Announce(w.ctx, "d1", last))
+
+	must(t, start())
+	check(mocapi.StateStarting, 1, false)
+	w.announce(mocapi.InstanceStatus{ID: d.ID, Running: true, Held: true})
+	check(mocapi.StateAwaitingAppraisal, 1, false)
+	w.session(a)
+	w.appraised(d.ID, a)
+	if got := w.get(d.ID).State; got != mocapi.StateAwaitingAppraisal {
+		t.Errorf("state %s while the Agent holds the TA", got)
+	}
+	w.announce(mocapi.InstanceStatus{ID: d.ID, Running: true})
+	check(mocapi.StateRunning, 1, false)
+	if len(a.Installs) != 2 {
+		t.Errorf("installed again: %v", a.Installs)
+	}
+}
+
+// TestRemovalOfStopped: the instance is started once more, so that its Agent can give up what it has.
+func TestRemovalOfStopped(t *testing.T) {
+	w := newWorld(t)
+	d, a := w.run()
+	_, err := w.owner.StopDeployment(w.ctx, d.ID)
+	must(t, err)
+	w.announce(mocapi.InstanceStatus{ID: d.ID, Stopped: true})
+	_, err = w.owner.DeleteDeployment(w.ctx, d.ID)
+	must(t, err)
+	work, err := w.device.Work(w.ctx, "d1", "b1", 0, 0)
+	must(t, err)
+	if len(work.Instances) != 1 || work.Instances[0].Stopped || w.get(d.ID).State != mocapi.StateRemoving {
+		t.Fatalf("work %+v, state %s", work, w.get(d.ID).State)
+	}
+	w.session(a)
+	if work, err = w.device.Work(w.ctx, "d1", "b1", work.Generation, time.Second); err != nil || len(work.Instances) != 0 {
+		t.Errorf("work %+v, %v after the Agent gave up", work, err)
+	}
+	_, err = w.owner.StartDeployment(w.ctx, d.ID)
+	wantCode(t, err, fault.DeploymentRemoved)
+	_, err = w.owner.StopDeployment(w.ctx, d.ID)
+	wantCode(t, err, fault.DeploymentRemoved)
+}
+
+// run deploys, appraises and releases: the deployment runs.
+func (w *world) run() (*mocapi.Deployment, *load.Agent) {
+	w.t.Helper()
+	d, a := w.deploy()
+	w.announce(mocapi.InstanceStatus{ID: d.ID, Running: true})
+	w.session(a)
+	ap := w.appraised(d.ID, a)
+	pd := w.push("pd", 2, suit.NewComponentID("pd", "app", "rows"), "ciphertext")
+	_, err := w.owner.Release(w.ctx, d.ID, mocapi.ReleaseRequest{Appraisal: ap.ID, Packages: []mocapi.PackageRef{pd}})
+	must(w.t, err)
+	w.session(a)
+	if got := w.get(d.ID); got.State != mocapi.StateRunning {
+		w.t.Fatalf("state %s, trace %v", got.State, steps(got))
+	}
+	return d, a
+}
+
+// appraised has fresh Evidence accepted by the owner.
+func (w *world) appraised(id string, a *load.Agent) *mocapi.Appraisal {
+	w.t.Helper()
+	e, nonce := w.evidence(id, a)
+	ap, err := w.owner.PostAppraisal(w.ctx, id, mocapi.AppraisalRequest{Evidence: e.ID, Result: w.appraise(e, nonce, w.signer)})
+	must(w.t, err)
+	return ap
+}
+
 // TestReplay sends every message of a session again, in every order: nothing changes.
 func TestReplay(t *testing.T) {
 	w := newWorld(t)

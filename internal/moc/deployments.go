@@ -21,6 +21,9 @@ import (
 // removalPatience is how long the Agent has to give up its components before the instance is destroyed without that.
 const removalPatience = 20 * time.Second
 
+// launchPatience comes on top of it for an instance that is stopped: a virtual machine takes its time to come up.
+const launchPatience = 60 * time.Second
+
 // createDeployment checks a request, places it, and stores the deployment with its measured configuration. The device's
 // Broker is woken by the new work.
 func (s *Server) createDeployment(c *call) (any, error) {
@@ -185,8 +188,11 @@ func (s *Server) deleteDeployment(c *call) (any, error) {
 		if !d.Private.Deleted.IsZero() {
 			return store.ErrUnchanged
 		}
-		now := s.cfg.Now()
-		d.Private.Deleted, d.Private.RetryAt = now.UTC(), now.Add(removalPatience)
+		now, patience := s.cfg.Now(), removalPatience
+		if !d.Private.Stopped.IsZero() { // started once more, so that the Agent can sign what it destroys
+			d.Private.Stopped, patience = time.Time{}, removalPatience+launchPatience
+		}
+		d.Private.Deleted, d.Private.RetryAt = now.UTC(), now.Add(patience)
 		d.Private.Wake++
 		if d.AgentKey == nil {
 			if err := course.Drop(tx, d); err != nil {

@@ -177,7 +177,7 @@ func instanceStatus(tx *store.Tx, d *store.Deployment, status *mocapi.InstanceSt
 	d.InstanceStatus, d.RelayAddr = status, relay
 	d.Private.Seen = d.Private.Seen || status != nil
 	switch {
-	case status == nil:
+	case status == nil, !d.Private.Stopped.IsZero():
 	case d.Private.Failed:
 		if d.Problem != nil && d.Problem.Code == fault.InstanceFailed && status.Running && status.FailedTA == "" {
 			course.Recovered(d)
@@ -264,7 +264,8 @@ func (s *Server) workOf(c *call, dev *store.Device) (mocapi.Work, error) {
 	}
 	for _, d := range on {
 		if d.Private.Dropped == 0 {
-			w.Instances = append(w.Instances, mocapi.WantedInstance{ID: d.ID, Instance: d.Instance, Config: d.Config, TAMURI: d.TAMURI, Wake: d.Private.Wake, App: d.App})
+			w.Instances = append(w.Instances, mocapi.WantedInstance{ID: d.ID, Instance: d.Instance, Config: d.Config, TAMURI: d.TAMURI, Wake: d.Private.Wake, App: d.App,
+				Stopped: !d.Private.Stopped.IsZero()})
 		}
 	}
 	return w, nil

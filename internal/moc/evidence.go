@@ -43,7 +43,7 @@ func (s *Server) requestEvidence(c *call) (any, error) {
 	}
 	now := s.cfg.Now().UTC()
 	_, err = s.store.Update(c.Context(), c.PathValue("id"), func(tx *store.Tx, d *store.Deployment) error {
-		if err := notRemoved(d); err != nil {
+		if err := mayRun(d); err != nil {
 			return err
 		}
 		var waiting []store.Asked
@@ -181,7 +181,7 @@ func (s *Server) takeAppraisal(tx *store.Tx, d *store.Deployment, e *store.Evide
 		return fault.New(fault.BadAppraisal, "the Evidence does not name the TA that this deployment wants").
 			WithHint("ask for Evidence again once the TA is installed")
 	}
-	d.Private.Appraised = &a.Covers
+	d.Private.Appraised, d.Private.Unappraised = &a.Covers, false
 	if d.Problem != nil && d.Problem.Code == fault.AppraisalRefused {
 		d.Problem = nil
 	}
@@ -259,7 +259,7 @@ func (s *Server) release(c *call) (any, error) {
 // mayRelease is the M/OC's half of I1: nothing with PD moves before a positive appraisal of what is there now. The Agent
 // and the owner each hold the rule by themselves.
 func (s *Server) mayRelease(d *store.Deployment, id string) error {
-	if err := notRemoved(d); err != nil {
+	if err := mayRun(d); err != nil {
 		return err
 	}
 	if s.cfg.Adversary == tam.BreakPDEarly {

@@ -43,7 +43,7 @@ func (s *Server) createUpdate(c *call) (any, error) {
 		return nil, err
 	}
 	d, err = s.store.Update(c.Context(), d.ID, func(tx *store.Tx, d *store.Deployment) error {
-		if err := notRemoved(d); err != nil {
+		if err := mayRun(d); err != nil {
 			return err
 		}
 		if len(d.Trace) < len(d.Plan) {
@@ -62,27 +62,4 @@ func (s *Server) createUpdate(c *call) (any, error) {
 		return nil, err
 	}
 	return d.Update, nil
-}
-
-// startDeployment has the device try again what it has given up: to launch the instance, and to start the TA.
-func (s *Server) startDeployment(c *call) (any, error) {
-	if _, err := s.deployment(c); err != nil {
-		return nil, err
-	}
-	d, err := s.store.Update(c.Context(), c.PathValue("id"), func(tx *store.Tx, d *store.Deployment) error {
-		if err := notRemoved(d); err != nil {
-			return err
-		}
-		course.Recovered(d)
-		d.Private.Again = true
-		d.Private.Wake++
-		if err := tx.AddEvent(d.ID, "state", "%s %s asked for another start", c.id.Role, c.id.Name); err != nil {
-			return err
-		}
-		return course.Refresh(tx, d)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return s.view(c, d), nil
 }

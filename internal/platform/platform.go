@@ -34,7 +34,7 @@ var (
 	ErrNotRunning = errors.New("platform: the instance is not running")
 	// ErrConflict means that an instance of this ID runs with another Agent or another configuration.
 	ErrConflict = errors.New("platform: the instance runs with another agent or configuration")
-	// ErrCapacity means that the platform holds as many instances as it can.
+	// ErrCapacity means that the platform runs as many instances as it can, or keeps too many that are stopped.
 	ErrCapacity = errors.New("platform: no capacity for another instance")
 	// ErrInvalid means that the request itself is wrong: a bad ID, an image that cannot run, a size beyond the bounds.
 	ErrInvalid = errors.New("platform: invalid request")
@@ -101,6 +101,9 @@ type Driver interface {
 	// Attach makes a new byte channel to the instance's Agent, which supersedes the one before. It launches nothing. The
 	// channel ends when the Agent ends.
 	Attach(ctx context.Context, id string) (net.Conn, error)
+	// Stop ends the instance's Agent and all that it started, and keeps what it had sealed: an instance of the same ID that is launched
+	// later with the same bytes can open it. A stopped instance takes no place. Stopping what does not run or does not exist is no error.
+	Stop(ctx context.Context, id string) error
 	// Destroy ends the instance and wipes its secrets: nothing that it had sealed can be recovered, also not by an instance
 	// of the same ID launched later. Destroying what does not exist is no error.
 	Destroy(ctx context.Context, id string) error

@@ -38,6 +38,10 @@ type Private struct {
 	Seen bool `json:"seen,omitempty"`
 	// Deleted is when the removal was asked for.
 	Deleted time.Time `json:"deleted,omitzero"`
+	// Stopped is when the stop was asked for; zero while the instance should run.
+	Stopped time.Time `json:"stopped,omitzero"`
+	// Unappraised says that the instance was started again and the owner has not appraised it since.
+	Unappraised bool `json:"unappraised,omitempty"`
 	// Dropped is the device's work generation that no longer lists the instance; 0 while it is listed.
 	Dropped uint64 `json:"dropped,omitempty"`
 	// Appraised says what the owner's last positive appraisal covers; nil: there is none that counts.
@@ -223,7 +227,8 @@ func (tx *Tx) PutDeployment(d *Deployment) error {
 	if n != 1 {
 		return ErrConflict
 	}
-	work := old.Private.Wake != d.Private.Wake || (old.Private.Dropped == 0) != (d.Private.Dropped == 0)
+	work := old.Private.Wake != d.Private.Wake || (old.Private.Dropped == 0) != (d.Private.Dropped == 0) ||
+		old.Private.Stopped.IsZero() != d.Private.Stopped.IsZero()
 	return tx.changed(d, work)
 }
 

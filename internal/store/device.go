@@ -59,7 +59,7 @@ func (tx *Tx) BumpDevice(id string) (generation uint64, err error) {
 // Devices reads all devices inside the transaction, by name.
 func (tx *Tx) Devices() ([]*Device, error) { return loadDevices(tx.rows) }
 
-// Used counts the instances that are placed on a device.
+// Used counts the instances that take a place on a device: all that are placed on it but the stopped.
 func (tx *Tx) Used(device string) (n int, err error) {
 	err = tx.row(usedQuery, []any{device}, &n)
 	return n, err
@@ -71,7 +71,7 @@ func (tx *Tx) UsedBy(device, owner, app string) (n int, err error) {
 	return n, err
 }
 
-const usedQuery = "SELECT count(*) FROM deployments WHERE device = ? AND state <> 'removed'"
+const usedQuery = "SELECT count(*) FROM deployments WHERE device = ? AND state NOT IN ('removed', 'stopped')"
 
 // Device returns a device.
 func (s *Store) Device(ctx context.Context, id string) (*Device, error) {
@@ -90,7 +90,7 @@ func (s *Store) Devices(ctx context.Context) ([]*Device, error) {
 	})
 }
 
-// Used counts the instances that are placed on a device.
+// Used counts the instances that take a place on a device.
 func (s *Store) Used(ctx context.Context, device string) (n int, err error) {
 	err = s.row(ctx, usedQuery, []any{device}, &n)
 	return n, err

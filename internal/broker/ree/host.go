@@ -142,6 +142,22 @@ func (h *Host) Stop(instance string, id suit.ComponentID) error {
 	return nil
 }
 
+// StopInstance does what Stop does for all components of a TEE instance.
+func (h *Host) StopInstance(instance string) error {
+	keys, err := h.store.keys()
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if k.instance == instance {
+			if err := h.Stop(instance, k.id()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // Remove ends a component's program and deletes it with its files and logs.
 func (h *Host) Remove(instance string, id suit.ComponentID) error {
 	k, err := keyOf(instance, id)

@@ -6,7 +6,7 @@
 //
 // The trace is made of what the Agent reports, in the order in which it reports it: [Advance] holds the order of the
 // listed components against the plan, and what comes out of order is a failure, never sorted. Each step is done once
-// (DESIGN.md section 5), and the store refuses one that is there already. What has been done and is gone again (a device
+// (docs/architecture.md section 5), and the store refuses one that is there already. What has been done and is gone again (a device
 // that lost a UA) is installed again without a second line in the trace.
 package course
 
@@ -267,8 +267,16 @@ func derive(d *store.Deployment) mocapi.State {
 		return mocapi.StateRemoved
 	case !d.Private.Deleted.IsZero():
 		return mocapi.StateRemoving
+	case !d.Private.Stopped.IsZero() && Halted(d):
+		return mocapi.StateStopped
+	case !d.Private.Stopped.IsZero():
+		return mocapi.StateStopping
 	case d.Private.Failed:
 		return mocapi.StateFailed
+	case d.Private.Unappraised && (d.InstanceStatus == nil || !d.InstanceStatus.Running):
+		return mocapi.StateStarting
+	case d.Private.Unappraised || held(d):
+		return mocapi.StateAwaitingAppraisal
 	case len(d.Trace) == len(d.Plan):
 		return mocapi.StateRunning
 	case len(d.Trace) == 0 && !d.Private.Seen:

@@ -55,10 +55,13 @@ const (
 	StatePending           State = "pending"            // placed; the device has not reported the instance yet
 	StateAdmitting         State = "admitting"          // the instance runs; the TAM attests the Agent
 	StateInstalling        State = "installing"         // steps before the owner's appraisal
-	StateAwaitingAppraisal State = "awaiting-appraisal" // the owner's turn: evidence request, appraisal, release
+	StateAwaitingAppraisal State = "awaiting-appraisal" // the owner's turn: evidence request, appraisal, release; or, after a start, consent
 	StateInstallingPD      State = "installing-pd"      // released; steps after the appraisal
 	StateRunning           State = "running"            // every step of the plan is done
 	StateFailed            State = "failed"             // Problem says why
+	StateStopping          State = "stopping"           // its owner wants it stopped; the device has not said so yet
+	StateStopped           State = "stopped"            // the instance does not run, and takes no place; what it has sealed is kept
+	StateStarting          State = "starting"           // asked to start again; the instance does not run yet
 	StateRemoving          State = "removing"           // deleted; the device still holds something
 	StateRemoved           State = "removed"            // the Broker has reported the instance gone
 )

@@ -43,6 +43,10 @@ type InstanceStatus struct {
 	LastError string     `json:"last_error,omitempty"` // of launching or of the last TEEP session; empty after a success
 	// GaveUp says that the Broker has launched it in vain often enough, and does so again only when it is woken.
 	GaveUp bool `json:"gave_up,omitempty"`
+	// Stopped says that it does not run because the M/OC wants it stopped: the platform has ended it, and its UAs.
+	Stopped bool `json:"stopped,omitempty"`
+	// Held says that the Agent runs no TA of it until the owner consents: the owner has stopped it (agentconfig.DeskHold).
+	Held bool `json:"held,omitempty"`
 	// FailedTA says why a TA is not started again by the Agent; empty if all is well.
 	FailedTA string `json:"failed_ta,omitempty"`
 	// Transfers are the large payloads that the Agent is reading now.
@@ -81,6 +85,8 @@ type WantedInstance struct {
 	// the one it last served to the end, and retries a failed session with back-off.
 	Wake uint64 `json:"wake"`
 	App  string `json:"app"`
+	// Stopped says that the instance and its UAs are not to run. What the instance has sealed stays, and so do the UAs' files.
+	Stopped bool `json:"stopped,omitempty"`
 }
 
 // Device is a confidential computing device as the M/OC knows it.

@@ -46,7 +46,12 @@ const (
 // Ends reports whether nothing more comes after the state.
 func (s UpdateState) Ends() bool { return s == UpdateDone || s == UpdateFailed }
 
-// StartDeployment has the device try again to run a deployment that failed.
+// StopDeployment has the device end the TEE instance and keep what it has sealed; follow it with Deployment until the state is stopped.
+func (c *Client) StopDeployment(ctx context.Context, id string) (*Deployment, error) {
+	return ptr(call[Deployment](ctx, c, http.MethodPost, deploymentPath(id, "/stop"), nil, nil))
+}
+
+// StartDeployment has the device run a deployment again that was stopped or failed. It runs again when the owner has appraised it anew.
 func (c *Client) StartDeployment(ctx context.Context, id string) (*Deployment, error) {
 	return ptr(call[Deployment](ctx, c, http.MethodPost, deploymentPath(id, "/start"), nil, nil))
 }

@@ -109,6 +109,12 @@ func (d driver) Attach(ctx context.Context, id string) (net.Conn, error) {
 	return conn, nil
 }
 
+func (d driver) Stop(ctx context.Context, id string) error {
+	_, files, err := d.call(ctx, request{Op: opStop, ID: id})
+	closeAll(files)
+	return err
+}
+
 func (d driver) Destroy(ctx context.Context, id string) error {
 	_, files, err := d.call(ctx, request{Op: opDestroy, ID: id})
 	closeAll(files)

@@ -49,7 +49,7 @@ import (
 type Options struct {
 	// Hardware is the hardware that is played; trustzone unless set. A state folder stays what it was made for.
 	Hardware evidence.Hardware
-	// Capacity is how many instances it holds; 16 unless set, at most MaxCapacity.
+	// Capacity is how many instances it holds that are not stopped; 16 unless set, at most MaxCapacity.
 	Capacity int
 	// Log gets what happens, and what the Agents write to stdout and stderr.
 	Log *slog.Logger
@@ -64,6 +64,9 @@ type Options struct {
 const MaxCapacity = 256
 
 const defaultCapacity = 16
+
+// maxKept bounds the instances that a device keeps on its disk, those that are stopped included.
+const maxKept = 1024
 
 func (o Options) withDefaults() Options {
 	if o.Hardware == "" {

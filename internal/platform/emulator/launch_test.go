@@ -162,6 +162,45 @@ func exitAndWait(w *world, a *agent, id string) {
 	until(w.t, id+" has ended", func() bool { return !w.state(id).Running })
 }
 
+// TestStop guards that a stopped instance runs nothing, keeps its secrets, and takes no place while it is stopped.
+func TestStop(t *testing.T) {
+	w := serve(t, t.TempDir(), emulator.Options{Capacity: 1})
+	stop := func(id string) {
+		t.Helper()
+		if err := w.driver.Stop(t.Context(), id); err != nil {
+			t.Fatalf("stopping %s: %v", id, err)
+		}
+	}
+	stop("none")
+	w.launch("one", "c")
+	a := w.attach("one")
+	key := a.must("key", "state", 0).Data
+	a.must("increment", "", 0)
+	wantErr(t, w.tryLaunch("two", agentPath(t), "c", platform.Limits{}), platform.ErrCapacity)
+	for range 2 {
+		stop("one")
+		if s := w.state("one"); s.Running || s.Exit != "stopped" {
+			t.Errorf("%+v", s)
+		}
+	}
+	if _, err := a.try(order{Do: "info"}); err == nil {
+		t.Error("a stopped instance answers")
+	}
+	_, err := w.driver.Attach(t.Context(), "one")
+	wantErr(t, err, platform.ErrNotRunning)
+	w.launch("two", "c")
+	wantErr(t, w.tryLaunch("one", agentPath(t), "c", platform.Limits{}), platform.ErrCapacity)
+	if err := w.driver.Destroy(t.Context(), "two"); err != nil {
+		t.Fatal(err)
+	}
+	w.launch("one", "c")
+	a = w.attach("one")
+	if !bytes.Equal(a.must("key", "state", 0).Data, key) || a.must("counter", "", 0).Number != 1 {
+		t.Error("a stopped instance came back with other secrets")
+	}
+	wantErr(t, w.tryLaunch("two", agentPath(t), "c", platform.Limits{}), platform.ErrCapacity)
+}
+
 // TestDestroy guards that nothing comes back: not the salt, not the counter, not the store.
 func TestDestroy(t *testing.T) {
 	dir := t.TempDir()

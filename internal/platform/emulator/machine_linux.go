@@ -36,7 +36,7 @@ type machine struct {
 	instances map[string]*instance
 }
 
-// instance is one TEE. Its lock is held while it is launched or destroyed, so that both happen one after the other.
+// instance is one TEE. Its lock is held while it is launched, stopped or destroyed, so that these happen one after the other.
 type instance struct {
 	id, dir string
 	salt    []byte
@@ -50,7 +50,9 @@ type instance struct {
 	rec   record
 	run   *run
 	exit  string
-	abort context.CancelFunc // ends a start that is under way; nil when none is
+	// stopped says that the Broker has stopped it: it takes no place. A new emulator learns it again from the Broker.
+	stopped bool
+	abort   context.CancelFunc // ends a start that is under way; nil when none is
 }
 
 // openMachine loads the state folder, after finishing what a killed emulator began.
@@ -165,18 +167,23 @@ func (m *machine) launch(id string, source *os.File, config []byte, limits platf
 	return m.start(in, v, job{image: img, file: file, limits: withDefaults(limits)}, what, config)
 }
 
-// instance finds an instance, or makes one.
+// instance finds an instance, or makes one. With create it is for a launch, and takes a place.
 func (m *machine) instance(id string, create bool) (*instance, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if in := m.instances[id]; in != nil || !create {
-		if in == nil {
-			return nil, fmt.Errorf("%w: %q", platform.ErrNoInstance, id)
-		}
+	in := m.instances[id]
+	switch {
+	case !create && in == nil:
+		return nil, fmt.Errorf("%w: %q", platform.ErrNoInstance, id)
+	case !create || in != nil && !in.isStopped():
 		return in, nil
-	}
-	if len(m.instances) >= m.opts.Capacity {
+	case m.taken() >= m.opts.Capacity:
 		return nil, fmt.Errorf("%w: all %d are taken", platform.ErrCapacity, m.opts.Capacity)
+	case in != nil:
+		in.setStopped(false)
+		return in, nil
+	case len(m.instances) >= maxKept:
+		return nil, fmt.Errorf("%w: it keeps %d instances, stopped ones included", platform.ErrCapacity, maxKept)
 	}
 	rec := record{Version: recordVersion, ID: id, Salt: make([]byte, 32), UID: freshUID(m.device.dev.InstanceID, m.uids())}
 	if _, err := io.ReadFull(m.opts.Rand, rec.Salt); err != nil {
@@ -185,9 +192,19 @@ func (m *machine) instance(id string, create bool) (*instance, error) {
 	if err := createInstance(m.instanceDir(""), rec); err != nil {
 		return nil, err
 	}
-	in := newInstance(m.instanceDir(id), rec)
+	in = newInstance(m.instanceDir(id), rec)
 	m.instances[id] = in
 	return in, nil
+}
+
+// taken counts the instances that are not stopped. The lock is held.
+func (m *machine) taken() (n int) {
+	for _, in := range m.instances {
+		if !in.isStopped() {
+			n++
+		}
+	}
+	return n
 }
 
 func (m *machine) uids() map[int]bool {
@@ -219,6 +236,21 @@ func (m *machine) attach(id string) (*os.File, error) {
 		return nil, fmt.Errorf("%w: %s: %w", platform.ErrNotRunning, id, err)
 	}
 	return broker, nil
+}
+
+// stop implements platform.Driver.Stop.
+func (m *machine) stop(id string) error {
+	in, err := m.instance(id, false)
+	if errors.Is(err, platform.ErrNoInstance) {
+		return nil
+	}
+	in.abortStart()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.stop("stopped")
+	in.setStopped(true)
+	m.log.Info("instance stopped", "instance", id)
+	return nil
 }
 
 // destroy implements platform.Driver.Destroy. The folder is out of the way at once; wiping it can be finished later.
@@ -307,6 +339,18 @@ func (in *instance) running() *run {
 	in.state.Lock()
 	defer in.state.Unlock()
 	return in.run
+}
+
+func (in *instance) isStopped() bool {
+	in.state.Lock()
+	defer in.state.Unlock()
+	return in.stopped
+}
+
+func (in *instance) setStopped(stopped bool) {
+	in.state.Lock()
+	in.stopped = stopped
+	in.state.Unlock()
 }
 
 // abortStart ends a start that is under way: a virtual machine takes its time.

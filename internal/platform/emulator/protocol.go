@@ -18,6 +18,7 @@ const (
 	opAttach  op = 3 // the answer has the channel as the one file
 	opDestroy op = 4
 	opList    op = 5
+	opStop    op = 6
 )
 
 type request struct {

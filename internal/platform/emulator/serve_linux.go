@@ -137,6 +137,8 @@ func (m *machine) handle(r request, files []*os.File) (answer, []*os.File, error
 			return answer{}, nil, err
 		}
 		return answer{}, []*os.File{channel}, nil
+	case opStop:
+		return answer{}, nil, m.stop(r.ID)
 	case opDestroy:
 		return answer{}, nil, m.destroy(r.ID)
 	case opList:

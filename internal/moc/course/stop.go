@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package course
+
+import (
+	"time"
+
+	"sealift/internal/store"
+)
+
+// Stop has the device end the instance and keep what it has sealed. Nothing is retried meanwhile.
+func Stop(d *store.Deployment, now time.Time) {
+	d.Private.Stopped, d.Private.RetryAt = now.UTC(), time.Time{}
+}
+
+// Restart has the device run an instance again that was stopped or given up. What the owner has appraised was the run before, so no
+// appraisal counts any more: PD is withheld from packages on their way, and a deployment whose steps are all done is not running before the
+// owner has appraised it again. The Agent by itself keeps PD from TAs that its owner has stopped (docs/design/0016).
+func Restart(d *store.Deployment) {
+	Recovered(d)
+	d.Private.Stopped = time.Time{}
+	d.Private.Unappraised = d.Private.Unappraised || d.Private.Appraised != nil || len(d.Trace) == len(d.Plan)
+	d.Private.Appraised, d.Private.Before = nil, nil
+	d.Private.Again = true
+	d.Private.Wake++
+}
+
+// Halted reports whether the device has said that the instance is stopped.
+func Halted(d *store.Deployment) bool { return d.InstanceStatus != nil && d.InstanceStatus.Stopped }
+
+// held reports whether the Agent waits for the owner's consent with a deployment whose steps are all done.
+func held(d *store.Deployment) bool {
+	return d.InstanceStatus != nil && d.InstanceStatus.Held && len(d.Trace) == len(d.Plan)
+}
