@@ -198,6 +198,18 @@ func TestRefused(t *testing.T) {
 			more.Component = suit.NewComponentID("tee", "other", "ta")
 			i.w.claims.TAs = append(i.w.claims.TAs, more)
 		}, []string{appraisal.CodeTAUnexpected}, appraisal.Executables, 96, "expected TAs"},
+		"a stranger's TA in a shared instance": {func(i in) {
+			i.e.Beside = []appraisal.Hex32{signer}
+			more := i.w.claims.TAs[0]
+			more.Component, more.Signer = suit.NewComponentID("tee", "other", "ta"), bytes.Repeat([]byte{1}, 32)
+			i.w.claims.TAs = append(i.w.claims.TAs, more)
+		}, []string{appraisal.CodeTAUnexpected}, appraisal.Executables, 96, "who shares"},
+		"the policy wants no other TA in a shared instance": {func(i in) {
+			i.e.Beside, i.p.OnlyTAs = []appraisal.Hex32{signer}, true
+			more := i.w.claims.TAs[0]
+			more.Component = suit.NewComponentID("tee", "other", "ta")
+			i.w.claims.TAs = append(i.w.claims.TAs, more)
+		}, []string{appraisal.CodeTAUnexpected}, appraisal.Executables, 96, "expected TAs"},
 		"TA that the policy wants": {func(i in) {
 			i.p.TAs = []appraisal.TAExpectation{{Component: taID, Digests: []appraisal.Digest{appraisal.SHA256Digest([32]byte{1})}}}
 		}, []string{appraisal.CodeTADigest}, appraisal.Executables, 96, "policy"},
@@ -273,6 +285,21 @@ func TestTAsNotJudged(t *testing.T) {
 	w.claims.TAs = nil
 	if r := appraisal.Appraise(w.verified(t), w.policy(t), now, e); r.Vector[appraisal.Executables].Value != 2 {
 		t.Errorf("executables %+v", r.Vector[appraisal.Executables])
+	}
+}
+
+// Whoever shares an instance is told of the other TAs and accepts them by their signer.
+func TestBeside(t *testing.T) {
+	w := newWorld(t)
+	more := w.claims.TAs[0]
+	more.Component, more.Digest = suit.NewComponentID("tee", "other", "ta"), suit.SHA256([]byte("another program"))
+	w.claims.TAs = append(w.claims.TAs, more)
+	e := w.expect()
+	e.Beside = []appraisal.Hex32{signer}
+	r := appraisal.Appraise(w.verified(t), w.policy(t), now, e)
+	told := slices.ContainsFunc(r.Findings, func(f appraisal.Finding) bool { return f.OK && f.Claim == "TA tee/other/ta" })
+	if !r.OK() || r.Vector[appraisal.Executables].Value != 2 || !told {
+		t.Errorf("status %s, executables %+v, %+v", r.Status, r.Vector[appraisal.Executables], r.Findings)
 	}
 }
 

@@ -19,6 +19,9 @@ type Expect struct {
 	ConfigSource string    // where it comes from, for people
 	TAs          []TAExpectation
 	OnlyTAs      bool // no other TA than those expected may be loaded
+	// Beside are signers, by key identifier, whose other TAs may be loaded all the same: the caller shares the instance among them.
+	// A policy that wants no other TA is not overruled.
+	Beside []Hex32
 	// ConfigChecks are comparisons that the caller made itself, of what stands in the measured configuration. They join
 	// the findings; one that is not OK makes the configuration contraindicated.
 	ConfigChecks []Finding

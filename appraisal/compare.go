@@ -58,6 +58,7 @@ func (a *appraiser) config(expect []Expect) {
 func (a *appraiser) tas(expect []Expect) {
 	only := a.p.OnlyTAs
 	expected := map[string]bool{}
+	var beside []string // signers
 	for _, t := range a.p.TAs {
 		t.Source = a.policy("tas" + originOf(t.Source))
 		expected[t.Component.String()] = true
@@ -65,6 +66,7 @@ func (a *appraiser) tas(expect []Expect) {
 	}
 	for _, e := range expect {
 		only = only || e.OnlyTAs
+		beside = append(beside, hexes(e.Beside)...)
 		for _, t := range e.TAs {
 			expected[t.Component.String()] = true
 			a.ta(t)
@@ -77,6 +79,13 @@ func (a *appraiser) tas(expect []Expect) {
 		}
 		f := Finding{Code: CodeTAUnexpected, Claim: "TA " + name, Expected: "no other TA", Got: t.Digest.String(),
 			Source: "the set of expected TAs"}
+		if signer := hex.EncodeToString(t.Signer); len(beside) > 0 && !a.p.OnlyTAs {
+			f.Expected, f.Got, f.Source = "signed by "+orText(beside), t.Digest.String()+", signed by "+signer, "who shares this instance"
+			if slices.Contains(beside, signer) {
+				a.ok(f)
+				continue
+			}
+		}
 		if only {
 			f.Hint = "something else runs beside your TA; remove it or expect it"
 			a.fail(f, "TA "+name+" is loaded and not expected", valueContraindicated, Executables)
@@ -131,11 +140,8 @@ func (a *appraiser) ta(want TAExpectation) {
 	if len(want.Signers) == 0 {
 		return
 	}
-	signers := make([]string, len(want.Signers))
-	for i, s := range want.Signers {
-		signers[i] = s.String()
-	}
-	f.Code, f.Claim, f.Expected = CodeTASigner, "TA "+name+" signer", strings.Join(signers, " or ")
+	signers := hexes(want.Signers)
+	f.Code, f.Claim, f.Expected = CodeTASigner, "TA "+name+" signer", orText(signers)
 	f.Got, f.Hint = hex.EncodeToString(got.Signer), "somebody else signed this TA's manifest"
 	a.judge(f, slices.Contains(signers, f.Got), "TA "+name+" has another signer")
 }
@@ -155,6 +161,13 @@ func joinDigests(ds []Digest) string {
 		out[i] = d.String()
 	}
 	return strings.Join(out, " or ")
+}
+
+func hexes(list []Hex32) (out []string) {
+	for _, h := range list {
+		out = append(out, h.String())
+	}
+	return out
 }
 
 func orText(list []string) string { return strings.Join(list, " or ") }
