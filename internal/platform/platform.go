@@ -58,7 +58,7 @@ type Limits struct {
 	ScratchBytes uint64 // files in TEE memory (released PD lies there); 1 GiB
 }
 
-// Spec says what to launch. Agent and Config are measured; ID and Limits are the operator's business.
+// Spec says what to launch. Agent, Layer and Config are measured; ID and Limits are the operator's business.
 type Spec struct {
 	// ID names the instance on this device; see ValidID.
 	ID string
@@ -66,6 +66,9 @@ type Spec struct {
 	Agent *os.File
 	// Config is the measured configuration that the Agent reads from its hardware.
 	Config []byte
+	// Layer is a guest payload (package initramfs) that a vm is booted with beside its image, and that is measured with it: a regular file,
+	// read from offset 0; nil for none. The caller keeps and closes it.
+	Layer *os.File
 	// Limits are resource limits.
 	Limits Limits
 }

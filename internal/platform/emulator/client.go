@@ -88,7 +88,11 @@ func (d driver) Launch(ctx context.Context, s platform.Spec) error {
 	if s.Agent == nil || len(s.Config) > platform.MaxConfigBytes {
 		return fmt.Errorf("%w: an image is needed, and a configuration of at most %d bytes", platform.ErrInvalid, platform.MaxConfigBytes)
 	}
-	_, files, err := d.call(ctx, request{Op: opLaunch, ID: s.ID, Config: s.Config, Limits: wireLimits(s.Limits)}, s.Agent)
+	launch := []*os.File{s.Agent}
+	if s.Layer != nil {
+		launch = append(launch, s.Layer)
+	}
+	_, files, err := d.call(ctx, request{Op: opLaunch, ID: s.ID, Config: s.Config, Limits: wireLimits(s.Limits)}, launch...)
 	closeAll(files)
 	return err
 }

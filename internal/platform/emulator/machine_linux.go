@@ -126,8 +126,8 @@ func (m *machine) instanceTypes() []string {
 	return types
 }
 
-// launch implements platform.Driver.Launch.
-func (m *machine) launch(id string, source *os.File, config []byte, limits platform.Limits) error {
+// launch implements platform.Driver.Launch. The files are the image and, if there is a second, a guest payload.
+func (m *machine) launch(id string, files []*os.File, config []byte, limits platform.Limits) error {
 	if !platform.ValidID(id) {
 		return fmt.Errorf("%w: %q cannot name an instance", platform.ErrInvalid, id)
 	}
@@ -135,12 +135,13 @@ func (m *machine) launch(id string, source *os.File, config []byte, limits platf
 		return fmt.Errorf("%w: the configuration is larger than %d bytes", platform.ErrInvalid, platform.MaxConfigBytes)
 	}
 	m.copies <- struct{}{}
-	img, file, err := copyImage(source)
+	p, err := copyParts(files)
 	<-m.copies
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer p.close()
+	img := p.image
 	v := vessels()[img.Instance]
 	if v == nil {
 		return fmt.Errorf("%w: an image for a %s", platform.ErrUnsupported, img.Instance)
@@ -151,7 +152,7 @@ func (m *machine) launch(id string, source *os.File, config []byte, limits platf
 	if err := v.check(); err != nil {
 		return err
 	}
-	what, err := m.measure(img, file, config)
+	what, err := m.measure(p, config)
 	if err != nil {
 		return fmt.Errorf("emulator: %w", err)
 	}
@@ -164,7 +165,7 @@ func (m *machine) launch(id string, source *os.File, config []byte, limits platf
 	if in.gone {
 		return fmt.Errorf("%w: %s was destroyed meanwhile", platform.ErrNoInstance, id)
 	}
-	return m.start(in, v, job{image: img, file: file, limits: withDefaults(limits)}, what, config)
+	return m.start(in, v, job{parts: p, limits: withDefaults(limits)}, what, config)
 }
 
 // instance finds an instance, or makes one. With create it is for a launch, and takes a place.

@@ -14,7 +14,7 @@ type op uint
 
 const (
 	opInfo    op = 1
-	opLaunch  op = 2 // with the image as the one file
+	opLaunch  op = 2 // with the image as the first file, and a guest payload, where there is one, as the second
 	opAttach  op = 3 // the answer has the channel as the one file
 	opDestroy op = 4
 	opList    op = 5

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"sealift/internal/image"
+	"sealift/internal/image/initramfs"
 	"sealift/internal/platform"
 	"sealift/internal/platform/sandbox"
 )
@@ -129,6 +130,63 @@ func freshUID(seed [33]byte, taken map[int]bool) int {
 		}
 	}
 	return 0
+}
+
+// parts are what an instance is launched from, in sealed memory files.
+type parts struct {
+	image       *image.Image
+	file        *os.File
+	layer       *os.File // a guest payload, or nil
+	layerDigest [32]byte
+}
+
+func (p *parts) close() {
+	p.file.Close()
+	if p.layer != nil {
+		p.layer.Close()
+	}
+}
+
+// layerShare is the part of a guest's memory that a guest payload may have: for a while it is there twice, as an archive and unpacked, and
+// its program a third time.
+const layerShare = 6
+
+// copyParts copies and checks what came with a launch: the image, and a guest payload, which is for a vm only.
+func copyParts(files []*os.File) (*parts, error) {
+	img, file, err := copyImage(files[0])
+	if err != nil {
+		return nil, err
+	}
+	p := &parts{image: img, file: file}
+	if len(files) > 1 {
+		if err := p.copyLayer(files[1]); err != nil {
+			p.close()
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+func (p *parts) copyLayer(f *os.File) error {
+	if p.image.Instance != image.VM {
+		return fmt.Errorf("%w: a guest payload is for a vm, and this is an image for a %s", platform.ErrInvalid, p.image.Instance)
+	}
+	limit := int64(p.image.MemoryMiB) << 20 / layerShare
+	st, err := f.Stat()
+	if err != nil || !st.Mode().IsRegular() {
+		return fmt.Errorf("%w: the guest payload has to be a regular file", platform.ErrInvalid)
+	}
+	if st.Size() > min(limit, initramfs.MaxLayerBytes) {
+		return fmt.Errorf("%w: a guest payload of %d bytes; a guest with %d MiB of memory takes %d", platform.ErrInvalid, st.Size(),
+			p.image.MemoryMiB, min(limit, initramfs.MaxLayerBytes))
+	}
+	if p.layer, p.layerDigest, err = sandbox.SealedMemfd("layer", io.NewSectionReader(f, 0, initramfs.MaxLayerBytes+1)); err != nil {
+		return explain(err)
+	}
+	if err := initramfs.CheckLayer(io.NewSectionReader(p.layer, 0, 1<<62)); err != nil {
+		return fmt.Errorf("%w: %w", platform.ErrInvalid, err)
+	}
+	return nil
 }
 
 // copyImage copies the Broker's image into a sealed memory file and measures it. What the Broker does to its own file meanwhile

@@ -53,14 +53,19 @@ type run struct {
 
 // measure measures what is launched: with SHA-256 for sealing keys and for the Broker, and with the hash function of the
 // architecture for its Evidence.
-func (m *machine) measure(img *image.Image, file *os.File, config []byte) (measurement, error) {
-	agent, err := img.Measure(file, sha256.New)
+func (m *machine) measure(p *parts, config []byte) (measurement, error) {
+	agent, err := p.image.Measure(p.file, sha256.New)
 	if err != nil {
 		return measurement{}, err
 	}
-	launch, err := img.Measure(file, image.Hash(m.opts.Hardware))
+	newHash := image.Hash(m.opts.Hardware)
+	launch, err := p.image.Measure(p.file, newHash)
 	if err != nil {
 		return measurement{}, err
+	}
+	if p.layer != nil {
+		agent = image.WithLayer(sha256.New, agent, p.layerDigest)
+		launch = image.WithLayer(newHash, launch, p.layerDigest)
 	}
 	return measurement{agent: [32]byte(agent), launch: string(launch), config: sha256.Sum256(config)}, nil
 }

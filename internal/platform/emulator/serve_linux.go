@@ -120,7 +120,7 @@ func (m *machine) serveConn(raw *net.UnixConn) {
 
 // handle does what a request says. The files that it returns belong to the answer.
 func (m *machine) handle(r request, files []*os.File) (answer, []*os.File, error) {
-	if want := map[op]int{opLaunch: 1}[r.Op]; len(files) != want {
+	if want := map[op]int{opLaunch: 1}[r.Op]; len(files) != want && (r.Op != opLaunch || len(files) != 2) {
 		return answer{}, nil, fmt.Errorf("%w: %d files came with the request, not %d", platform.ErrInvalid, len(files), want)
 	}
 	switch r.Op {
@@ -130,7 +130,7 @@ func (m *machine) handle(r request, files []*os.File) (answer, []*os.File, error
 			Hardware: string(i.Hardware), InstanceTypes: i.InstanceTypes, Capacity: i.Capacity, Root: i.RootFingerprint,
 		}}, nil, nil
 	case opLaunch:
-		return answer{}, nil, m.launch(r.ID, files[0], r.Config, platform.Limits(r.Limits))
+		return answer{}, nil, m.launch(r.ID, files, r.Config, platform.Limits(r.Limits))
 	case opAttach:
 		channel, err := m.attach(r.ID)
 		if err != nil {

@@ -19,16 +19,15 @@ import (
 type vessel interface {
 	// check says why this machine cannot do it; the error is a platform.ErrUnsupported that names what is missing.
 	check() error
-	// start returns when the Agent executes. The image in j is checked and sealed. What ends ctx ends the Agent.
+	// start returns when the Agent executes. What is in j is checked and sealed. What ends ctx ends the Agent.
 	start(ctx context.Context, j job) (life, error)
 }
 
 // job is what to start.
 type job struct {
-	image  *image.Image
-	file   *os.File // the image, a sealed memory file
-	store  string   // the instance's folder in the REE
-	uid    int      // the user of the host that the instance runs as; 0 is the emulator's own
+	*parts
+	store  string // the instance's folder in the REE
+	uid    int    // the user of the host that the instance runs as; 0 is the emulator's own
 	limits platform.Limits
 	log    io.Writer // gets what the Agent prints
 }

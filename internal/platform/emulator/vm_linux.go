@@ -72,9 +72,13 @@ func (l *vmLife) boot(ctx context.Context, j job) (err error) {
 	for name, part := range map[string]**os.File{
 		image.PartKernel: &m.Kernel, image.PartInitramfs: &m.Initramfs, image.PartFirmware: &m.Firmware,
 	} {
-		r := j.image.Open(j.file, name)
-		if r == nil {
+		section := j.image.Open(j.file, name)
+		if section == nil {
 			continue
+		}
+		r := io.Reader(section)
+		if name == image.PartInitramfs && j.layer != nil { // the kernel unpacks one archive after the other
+			r = io.MultiReader(section, bytes.NewReader(make([]byte, -section.Size()&3)), io.NewSectionReader(j.layer, 0, 1<<62))
 		}
 		f, _, err := sandbox.SealedMemfd(name, r)
 		if err != nil {
