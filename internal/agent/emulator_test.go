@@ -7,6 +7,7 @@ package agent_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"crypto/tls"
 	"log/slog"
 	"os"
@@ -278,5 +279,7 @@ func TestRealBusybox(t *testing.T) {
 	}
 	d.succeeds(d.update(d.data(1, "00-00-01 Alpha\n00-00-02 Beta\n00-00-03 alphabet\n", d.claim().EncKey, ta)), 1)
 	d.asks("ALPHA\n", "00-00-01 Alpha\n00-00-03 alphabet\n")
-	d.asks("gamma\n", "")
+	if got, err := d.call(d.claim().TLSKey, nil, "gamma\n"); got != "" || !errors.Is(err, errEnd) || !strings.Contains(err.Error(), "exit code 1") {
+		t.Errorf("what grep says of no line: %q, %v", got, err)
+	}
 }

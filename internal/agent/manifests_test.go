@@ -16,7 +16,7 @@ import (
 
 	"sealift/cose"
 	"sealift/evidence"
-	"sealift/internal/agent"
+	"sealift/internal/answer"
 	"sealift/internal/launch"
 	"sealift/internal/owner/manifest"
 	"sealift/suit"
@@ -133,7 +133,7 @@ func (w *world) call(key *cose.Key, as *tls.Certificate, question string) (strin
 	}
 	defer conn.Close()
 	cfg := &tls.Config{
-		MinVersion: tls.VersionTLS13, NextProtos: []string{agent.ALPN}, InsecureSkipVerify: true,
+		MinVersion: tls.VersionTLS13, NextProtos: []string{answer.ALPN, answer.Plain}, InsecureSkipVerify: true,
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			got, err := cose.NewKey(cs.PeerCertificates[0].PublicKey)
 			if err != nil || !got.Equal(key) {
@@ -152,9 +152,15 @@ func (w *world) call(key *cose.Key, as *tls.Certificate, question string) (strin
 	if err := c.CloseWrite(); err != nil {
 		return "", err
 	}
-	answer, err := io.ReadAll(c)
-	return string(answer), err
+	r := answer.NewReader(c)
+	said, err := io.ReadAll(r)
+	if err == nil && r.End().Kind != answer.Whole {
+		err = fmt.Errorf("%w: %v", errEnd, r.End())
+	}
+	return string(said), err
 }
+
+var errEnd = errors.New("the TA did not end well")
 
 // asks fails the test unless the TA gives the answer. A TA that is being replaced may need a moment.
 func (w *world) asks(question, want string) {
