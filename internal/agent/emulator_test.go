@@ -7,8 +7,8 @@ package agent_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"os"
 	"os/exec"
