@@ -66,7 +66,7 @@ func (t *transaction) mustHold(m *suit.Verified) bool {
 		return false
 	}
 	return slices.ContainsFunc(t.next.Components, func(c component) bool {
-		return class(c.ID) == classTEE && slices.Contains(c.Users, old.ID.String()) && len(t.next.dataFor(&c)) > 0
+		return class(c.ID) == classTEE && slices.Contains(c.Users, old.ID.String()) && len(t.next.released(&c)) > 0
 	}) && len(t.next.dependents(old.ID)) > 0
 }
 
@@ -181,7 +181,7 @@ func (a *Agent) startCandidates(ctx context.Context) {
 			over.putComponent(o)
 		}
 		for _, o := range c.Components {
-			if class(o.ID) != classTEE || o.Args == nil || a.loaded(candidateID(o.ID)) != nil {
+			if class(o.ID) != classTEE || o.Args == nil || a.loaded(candidateID(o.ID)) != nil || s.held(o.ID) {
 				continue
 			}
 			ta, err := a.startTA(ctx, over, over.component(o.ID), o.Args)

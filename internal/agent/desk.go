@@ -19,7 +19,7 @@ import (
 	"sealift/suit"
 )
 
-// The desk is where a TA's owner, and nobody else, sees what the TA prints and what it takes. It is reached like the TA, by its name with
+// The desk is where a TA's owner, and nobody else, sees what the TA prints and what it takes, and stops it. It is reached like the TA, by its name with
 // agentconfig.DeskSuffix: through the Broker, over TLS 1.3 that ends at the TA's own key inside the TEE. The caller shows the owner's
 // key whatever callers the TA has. The Broker sees that its owner asks, and how many bytes go back.
 
@@ -77,6 +77,8 @@ func (a *Agent) desk(ctx context.Context, id suit.ComponentID, conn net.Conn, re
 		err = a.writeLogs(ctx, id, tls, r.Follow)
 	case agentconfig.DeskUsage:
 		err = json.NewEncoder(tls).Encode(a.usage(id))
+	case agentconfig.DeskHold, agentconfig.DeskConsent:
+		err = a.hold(ctx, id, r.Get == agentconfig.DeskHold, tls)
 	default:
 		err = fmt.Errorf("%w: %.40q", errDesk, r.Get)
 	}
@@ -114,6 +116,9 @@ func (a *Agent) writeLogs(ctx context.Context, id suit.ComponentID, w net.Conn, 
 
 // usage is what the owner is told of a TA.
 func (a *Agent) usage(id suit.ComponentID) agentconfig.DeskReport {
+	if a.state.Load().held(id) {
+		return heldReport(id)
+	}
 	out := agentconfig.DeskReport{Component: id.String(), State: "stopped"}
 	t := a.loaded(id)
 	if t == nil {

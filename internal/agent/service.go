@@ -161,6 +161,9 @@ func (a *Agent) taStatus(id suit.ComponentID) channel.TAStatus {
 	if c := a.state.Load().component(id); c != nil && c.Waits {
 		return channel.TAStatus{ID: id, State: "waiting"}
 	}
+	if a.state.Load().held(id) {
+		return channel.TAStatus{ID: id, State: channel.TAHeld}
+	}
 	t := a.loaded(id)
 	if t == nil {
 		return channel.TAStatus{ID: id, State: "stopped"}

@@ -28,6 +28,8 @@ type state struct {
 	Lost []suit.ComponentID `cbor:"9,keyasint,omitempty"`
 	// Candidates are newer versions that wait for their PD.
 	Candidates []candidate `cbor:"10,keyasint,omitempty"`
+	// Held are the TAs that their owner has stopped, installed or not: they do not run and see no PD until it consents.
+	Held []suit.ComponentID `cbor:"11,keyasint,omitempty"`
 }
 
 const stateVersion = 1
@@ -100,7 +102,7 @@ func (s *state) clone() *state {
 	c := *s
 	c.Manifests, c.Components, c.Floors = slices.Clone(s.Manifests), slices.Clone(s.Components), slices.Clone(s.Floors)
 	c.Requested, c.Unneeded, c.Lost = slices.Clone(s.Requested), slices.Clone(s.Unneeded), slices.Clone(s.Lost)
-	c.Candidates = slices.Clone(s.Candidates)
+	c.Candidates, c.Held = slices.Clone(s.Candidates), slices.Clone(s.Held)
 	return &c
 }
 

@@ -97,8 +97,16 @@ func (a *Agent) startTA(ctx context.Context, s *state, c *component, args []byte
 	return &loadedTA{id: c.ID, run: run, end: end, print: a.fingerprint(s, c, args)}, nil
 }
 
-// dataFor returns the PD that the TA may see: of its application, and bound to this very program.
-func (s *state) dataFor(ta *component) (data []component) {
+// dataFor returns the PD that the TA may see now: none while its owner holds it.
+func (s *state) dataFor(ta *component) []component {
+	if s.held(ta.ID) {
+		return nil
+	}
+	return s.released(ta)
+}
+
+// released returns the PD that was released to the TA: of its application, and bound to this very program.
+func (s *state) released(ta *component) (data []component) {
 	for _, c := range s.Components {
 		if class(c.ID) == classPD && app(c.ID) == app(ta.ID) && c.Blob != nil && bytes.Equal(c.BoundTo, ta.Digest.Bytes) {
 			data = append(data, c)
@@ -158,7 +166,7 @@ func (a *Agent) connect(ctx context.Context, id suit.ComponentID, conn net.Conn,
 		return fmt.Errorf("%w: %s", channel.ErrNotFound, id)
 	}
 	t := a.loaded(id)
-	if t == nil {
+	if t == nil || a.state.Load().held(id) {
 		return fmt.Errorf("%w: %s", channel.ErrNotReady, id)
 	}
 	select {

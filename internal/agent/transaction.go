@@ -158,8 +158,11 @@ func (t *transaction) leaves(c *component) bool {
 	})
 }
 
-// startTA starts the TA c with args unless a generation just like it runs.
+// startTA starts the TA c with args unless a generation just like it runs, or its owner holds it.
 func (t *transaction) startTA(ctx context.Context, c *component, args []byte) error {
+	if t.next.held(c.ID) {
+		return nil
+	}
 	key := c.ID.String()
 	print := t.a.fingerprint(t.next, c, args)
 	if fresh := t.tas[key]; fresh != nil && fresh.print == print {

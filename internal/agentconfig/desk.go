@@ -4,19 +4,23 @@ package agentconfig
 
 import "time"
 
-// The owner's desk of a TA: what an owner and an Agent agree on for logs and resource use. The owner connects to the TA's name with
+// The owner's desk of a TA: what an owner and an Agent agree on for logs, resource use and stopping. The owner connects to the TA's name with
 // DeskSuffix, in TLS 1.3 with the application protocol DeskALPN, and sends a DeskRequest as one line of JSON. The answer is text for
-// DeskLogs and a DeskReport in JSON for DeskUsage.
+// DeskLogs and a DeskReport in JSON for the others.
 const (
 	DeskSuffix = "+owner" // no TA's name has a plus
 	DeskALPN   = "sealift-owner/1"
 	DeskLogs   = "logs"
 	DeskUsage  = "usage"
+	// DeskHold stops the TA: it does not run and sees no PD, after a restart of its instance neither, until DeskConsent. Both are answered
+	// with a DeskReport once what was asked for is sealed.
+	DeskHold    = "hold"
+	DeskConsent = "consent"
 )
 
 // DeskRequest is what an owner asks.
 type DeskRequest struct {
-	Get    string `json:"get"`              // DeskLogs or DeskUsage
+	Get    string `json:"get"`              // DeskLogs, DeskUsage, DeskHold or DeskConsent
 	Follow bool   `json:"follow,omitempty"` // DeskLogs: until the TA is stopped
 }
 
