@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -231,6 +232,39 @@ func TestShared(t *testing.T) {
 	if len(f.slots) != 0 || len(f.cache.loads) != 0 || len(f.cache.ending) != 0 {
 		t.Errorf("left: %d slots, %d loads, %d ending", len(f.slots), len(f.cache.loads), len(f.cache.ending))
 	}
+}
+
+// TestSlowReader: one that is behind what is in memory reads the file, the others do not wait for it, and a transfer waits for the
+// fastest.
+func TestSlowReader(t *testing.T) {
+	content, uri := testPayload()
+	o := newOrigin(t, content)
+	f := o.fetcher(t, t.TempDir(), 0)
+	slow, err := f.fetch(t.Context(), uri, -1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Close()
+	begin := make([]byte, 1000)
+	_, _ = io.ReadFull(slow, begin)
+	fast, err := f.fetch(t.Context(), uri, -1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	half := make([]byte, pieces*pieceSize+12345)
+	_, _ = io.ReadFull(fast, half)
+	l := fast.(*payload).body.(*follower).l
+	l.mu.Lock()
+	if ahead := l.have - int64(len(half)); ahead > pieces*pieceSize {
+		t.Errorf("%d bytes arrived before anybody wanted them", ahead)
+	}
+	l.mu.Unlock()
+	more := make([]byte, len(half)-len(begin)+1)
+	_, _ = io.ReadFull(slow, more) // overtakes: from the file, and then from memory
+	fast.Close()
+	rest, err := io.ReadAll(slow)
+	o.want(t, slices.Concat(begin, more, rest), err)
+	o.moved(t, testSize)
 }
 
 // TestFullDisk: where nothing can be kept, the payload goes through all the same, and nothing is left.

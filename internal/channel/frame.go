@@ -13,7 +13,7 @@ import (
 )
 
 // chunkSize is the largest frame of a body.
-const chunkSize = 64 << 10
+const chunkSize = 256 << 10
 
 // request is the first frame of each stream.
 type request struct {

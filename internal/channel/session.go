@@ -39,7 +39,7 @@ func newSession(conn net.Conn, client bool, handle func(context.Context, request
 	if client {
 		open = yamux.Client
 	}
-	mux, err := open(conn, cfg)
+	mux, err := open(&joining{Conn: conn}, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("channel: %w", err)
 	}

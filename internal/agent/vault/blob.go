@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
+
+	"sealift/internal/directio"
 )
 
 const (
@@ -23,6 +25,8 @@ type Ref struct {
 	ID   string   `cbor:"1,keyasint"`
 	Key  [32]byte `cbor:"2,keyasint"`
 	Size int64    `cbor:"3,keyasint"` // of the content
+	// Volatile says that the blob is in memory only.
+	Volatile bool `cbor:"4,keyasint,omitempty"`
 }
 
 func chunkCipher(key [32]byte) (cipher.AEAD, error) {
@@ -58,16 +62,18 @@ type Writer struct {
 	// The rest belongs to the goroutine of pipe, while there is one.
 	f       File
 	aead    cipher.AEAD
-	out     []byte
+	out     []byte // sealed and not yet written
 	number  uint64
 	written int64 // bytes of the file
 	flushed int64 // of them the disk was asked to write
 }
 
 // Create begins a blob. It is part of the state only when a committed state holds its Ref.
-func (v *Vault) Create() (*Writer, error) {
+func (v *Vault) Create() (*Writer, error) { return v.create(false) }
+
+func (v *Vault) create(volatile bool) (*Writer, error) {
 	var id [16]byte
-	w := &Writer{v: v}
+	w := &Writer{v: v, ref: Ref{Volatile: volatile}}
 	if _, err := io.ReadFull(v.rand, id[:]); err != nil {
 		return nil, fmt.Errorf("vault: %w", err)
 	}
@@ -79,7 +85,7 @@ func (v *Vault) Create() (*Writer, error) {
 	if w.aead, err = chunkCipher(w.ref.Key); err != nil {
 		return nil, err
 	}
-	if w.f, err = v.fs.Create(blobPath(w.ref.ID)); err != nil {
+	if w.f, err = v.files(w.ref).Create(blobPath(w.ref.ID)); err != nil {
 		return nil, fmt.Errorf("vault: new blob: %w", err)
 	}
 	return w, nil
@@ -138,20 +144,35 @@ func (w *Writer) fail() error {
 // seal writes a batch in chunks. Only the last chunk of the last batch may be empty or short.
 func (w *Writer) seal(batch []byte, last bool) error {
 	if w.out == nil {
-		w.out = make([]byte, 0, (len(batch)/chunkSize+1)*(chunkSize+tagSize))
+		w.out = make([]byte, 0, chunkSize+tagSize)
+		if !last || len(batch) > chunkSize {
+			w.out = directio.Buffer(pieceSize + chunkSize + tagSize)[:0]
+		}
 	}
-	w.out = w.out[:0]
 	var nonce [12]byte
 	for first := true; first || len(batch) > 0; first = false {
 		n := min(len(batch), chunkSize)
 		w.out = w.aead.Seal(w.out, chunkNonce(&nonce, w.number, last && n == len(batch)), batch[:n], nil)
 		batch = batch[n:]
 		w.number++
+		if len(w.out) >= pieceSize {
+			if err := w.put(pieceSize); err != nil {
+				return err
+			}
+		}
 	}
-	n, err := w.f.Write(w.out)
-	if err != nil {
+	if last {
+		return w.put(len(w.out))
+	}
+	return nil
+}
+
+// put writes the first n sealed bytes. All pieces of a file but its last have the same length, a multiple of the disk's blocks.
+func (w *Writer) put(n int) error {
+	if _, err := w.f.Write(w.out[:n]); err != nil {
 		return fmt.Errorf("vault: write blob: %w", err)
 	}
+	w.out = w.out[:copy(w.out, w.out[n:])]
 	if w.written += int64(n); w.written-w.flushed >= flushSize {
 		if f, ok := w.f.(flusher); ok {
 			f.StartSync(w.flushed, w.written-w.flushed)
@@ -179,7 +200,7 @@ func (w *Writer) Close() (Ref, error) {
 	}
 	err = errors.Join(err, w.f.Close())
 	if err == nil {
-		err = w.v.fs.SyncDir(blobDir)
+		err = w.v.files(w.ref).SyncDir(blobDir)
 	}
 	w.buf, w.out = nil, nil
 	if err != nil {
@@ -205,7 +226,7 @@ func (v *Vault) Open(ref Ref) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := v.fs.Open(blobPath(ref.ID))
+	f, err := v.files(ref).Open(blobPath(ref.ID))
 	if err != nil {
 		return nil, fmt.Errorf("%w: blob: %w", ErrTampered, err)
 	}
@@ -262,7 +283,7 @@ func (v *Vault) Remove(ref Ref) error {
 	if v.broken {
 		return nil
 	}
-	return v.fs.Remove(blobPath(ref.ID))
+	return v.files(ref).Remove(blobPath(ref.ID))
 }
 
 // Sweep deletes the blobs that keep does not name: what a crash or a removal has left behind.

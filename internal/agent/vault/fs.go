@@ -7,6 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+
+	"sealift/internal/directio"
 )
 
 // FS is the folder in the REE. Names are relative, with "/" as separator. What Sync and SyncDir have confirmed MUST survive a
@@ -45,13 +47,22 @@ func (d dirFS) Create(name string) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return diskFile{f}, nil
+	return directio.New(f), nil
 }
 
-// diskFile is a file of the folder.
-type diskFile struct{ *os.File }
+// largeFile is the size from which a file is read past the page cache: it is read once per start of a TA.
+const largeFile = 8 << 20
 
-func (d dirFS) Open(name string) (io.ReadCloser, error) { return d.root.Open(name) }
+func (d dirFS) Open(name string) (io.ReadCloser, error) {
+	f, err := d.root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if st, err := f.Stat(); err == nil && st.Mode().IsRegular() && st.Size() >= largeFile {
+		return directio.NewReader(f), nil
+	}
+	return f, nil
+}
 
 func (d dirFS) Size(name string) (int64, error) {
 	st, err := d.root.Stat(name)

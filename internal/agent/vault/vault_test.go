@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -291,6 +292,49 @@ func TestCommitThatCannotBeWrittenLeavesTheOldState(t *testing.T) {
 	}
 }
 
+// TestLargeBlobOnDisk: what is large goes past the page cache, both ways, and is judged all the same.
+func TestLargeBlobOnDisk(t *testing.T) {
+	dir := t.TempDir()
+	fs, err := vault.Dir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := open(t, fs, &counter{})
+	content := make([]byte, 9<<20+7)
+	_, _ = rand.Read(content)
+	w, err := v.Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	ref, err := w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := readBlob(v, ref)
+	if err != nil || got != string(content) {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+	path := filepath.Join(dir, "blobs", ref.ID)
+	sealed, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []int{0, 5 << 20, len(sealed) - 1} {
+		bad := bytes.Clone(sealed)
+		bad[at] ^= 1
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := readBlob(v, ref)
+		if !errors.Is(err, vault.ErrTampered) || !strings.HasPrefix(string(content), got) {
+			t.Errorf("byte %d changed: %d bytes, %v", at, len(got), err)
+		}
+	}
+}
+
 func TestSweepAndFolder(t *testing.T) {
 	dir := t.TempDir()
 	fs, err := vault.Dir(dir)
@@ -347,13 +391,13 @@ func BenchmarkBlob(b *testing.B) {
 		b.Fatal(err)
 	}
 	data := make([]byte, 1<<20)
-	b.SetBytes(16 << 20)
+	b.SetBytes(256 << 20)
 	for b.Loop() {
 		w, err := v.Create()
 		if err != nil {
 			b.Fatal(err)
 		}
-		for range 16 {
+		for range 256 {
 			w.Write(data)
 		}
 		ref, err := w.Close()
