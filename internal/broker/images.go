@@ -5,14 +5,17 @@
 package broker
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 
 	"sealift/internal/image"
+	"sealift/internal/image/initramfs"
 	"sealift/internal/platform"
 )
 
@@ -72,6 +75,43 @@ func (b *Broker) openImage(instance string) (*os.File, error) {
 		return nil, fmt.Errorf("%w: this Broker has no Agent image for the instance type %q", platform.ErrUnsupported, instance)
 	}
 	return os.Open(img.path)
+}
+
+// errLayer means that the bytes are not those that their name says.
+var errLayer = errors.New("broker: the guest payload is damaged")
+
+// fetchLayer gets a guest payload, which is named by its digest, into a file without a name. That it is the right one the Agent and the
+// launch measurement say; looking here as well tells a damaged store from a refused instance.
+func (b *Broker) fetchLayer(ctx context.Context, uri string) (_ *os.File, err error) {
+	want, ok := cacheName(uri)
+	if !ok {
+		return nil, fmt.Errorf("%w: %.200q names no digest", errLayer, uri)
+	}
+	body, err := b.fetcher.fetch(ctx, uri, initramfs.MaxLayerBytes, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	f, err := os.CreateTemp(b.cfg.StateDir, "layer-*")
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, err
+	}
+	h := sha256.New()
+	if _, err := io.Copy(io.MultiWriter(f, h), body); err != nil {
+		return nil, err
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != want {
+		return nil, fmt.Errorf("%w: it has the digest %s, not %s", errLayer, got, want)
+	}
+	return f, nil
 }
 
 // offered returns the instance types that the platform can run and that there is an image for, and the images' digests.

@@ -272,7 +272,14 @@ func (r *runner) launch() error {
 		return err
 	}
 	defer image.Close()
-	return r.b.cfg.Driver.Launch(r.ctx, platform.Spec{ID: r.id, Agent: image, Config: wanted.Config})
+	spec := platform.Spec{ID: r.id, Agent: image, Config: wanted.Config}
+	if wanted.Layer != "" {
+		if spec.Layer, err = r.b.fetchLayer(r.ctx, wanted.Layer); err != nil {
+			return fmt.Errorf("the guest payload: %w", err)
+		}
+		defer spec.Layer.Close()
+	}
+	return r.b.cfg.Driver.Launch(r.ctx, spec)
 }
 
 // serve runs a TEEP session after attaching and whenever the M/OC has a reason for one, until the channel closes.

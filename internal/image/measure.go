@@ -71,9 +71,16 @@ func (i *Image) Measure(r io.ReaderAt, newHash func() hash.Hash) ([]byte, error)
 //
 //	H(deterministic CBOR ["sealift-launch-layer-v1", launch measurement of the image alone, SHA-256 of the payload])
 //
-// So whoever knows the reference value of an image and signed the payload knows what to expect. newHash is the architecture's ([Hash]).
+// So whoever knows the reference value of an image and signed the payload knows what to expect (see LayerLaunch). newHash is the
+// architecture's ([Hash]).
 func WithLayer(newHash func() hash.Hash, launch []byte, layer [sha256.Size]byte) []byte {
 	h := newHash()
 	h.Write(cose.MustMarshal([]any{"sealift-launch-layer-v1", launch, layer[:]}))
 	return h.Sum(nil)
+}
+
+// LayerLaunch returns the function that makes the launch measurement of an image one of the image with a guest payload, for an appraisal
+// (appraisal.Expect.Launch).
+func LayerLaunch(layer [sha256.Size]byte) func(evidence.Hardware, []byte) []byte {
+	return func(hw evidence.Hardware, reference []byte) []byte { return WithLayer(Hash(hw), reference, layer) }
 }

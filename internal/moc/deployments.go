@@ -103,6 +103,9 @@ func (s *Server) insert(tx *store.Tx, d *store.Deployment, w *wish) error {
 		TAMKeys: s.keys.Public(), TAMEncKey: encKey, SigningAlg: s.cfg.AgentSuite,
 		VerifierKeys: s.cfg.TAMVerifiers, RequireTAMAttestation: len(s.cfg.TAMVerifiers) > 0, TAMURI: d.TAMURI, Owners: []agentconfig.Owner{{Key: d.OwnerKey, App: d.App}},
 		TAOnRequest: plan.HasTrigger(usecase.TriggerUARequest)}
+	if config.Layer, err = guestPayload(d); err != nil {
+		return err
+	}
 	if err := config.Validate(); err != nil {
 		return err
 	}

@@ -264,7 +264,7 @@ func (s *Server) workOf(c *call, dev *store.Device) (mocapi.Work, error) {
 	}
 	for _, d := range on {
 		if d.Private.Dropped == 0 {
-			w.Instances = append(w.Instances, mocapi.WantedInstance{ID: d.ID, Instance: d.Instance, Config: d.Config, TAMURI: d.TAMURI, Wake: d.Private.Wake, App: d.App,
+			w.Instances = append(w.Instances, mocapi.WantedInstance{ID: d.ID, Instance: d.Instance, Config: d.Config, Layer: layerURI(d), TAMURI: d.TAMURI, Wake: d.Private.Wake, App: d.App,
 				Stopped: !d.Private.Stopped.IsZero()})
 		}
 	}

@@ -35,6 +35,9 @@ func (s *Server) createUpdate(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := rebooting(d, newer[course.TARole(d)]); err != nil {
+		return nil, err
+	}
 	if len(newer) == 0 && !r.PD {
 		return nil, fault.New(fault.BadRequest, "the update brings nothing")
 	}

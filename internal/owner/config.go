@@ -12,6 +12,7 @@ import (
 	"sealift/appraisal"
 	"sealift/cose"
 	"sealift/internal/agentconfig"
+	"sealift/internal/owner/archive"
 	"sealift/teep"
 	"sealift/usecase"
 )
@@ -33,6 +34,7 @@ type configWanted struct {
 	tam             []*cose.Key
 	cells           []usecase.Cell
 	mode            usecase.Mode
+	pkg             *archive.Description
 }
 
 // expectConfig reads the measured configuration and compares what matters to the owner: whose manifests the Agent obeys, whose messages,
@@ -84,8 +86,13 @@ func expectConfig(measured []byte, want configWanted) (appraisal.Expect, *agentc
 	}
 	compare(CodeConfigStart, "start of the TA in the configuration", startText(should.TAOnRequest), startText(c.TAOnRequest),
 		"the plan of the package's mode", "")
+	should.Layer = bootedWith(want.pkg, got.Instance)
+	compare(CodeConfigLayer, "guest payload in the configuration", payloadText(should.Layer), payloadText(c.Layer), "the package",
+		"the guest was to be booted with another payload than yours")
 	digest := should.Digest()
-	return appraisal.Expect{ConfigDigest: &digest, ConfigSource: "the configuration as this owner expects it", ConfigChecks: findings}, c
+	expect := appraisal.Expect{ConfigDigest: &digest, ConfigSource: "the configuration as this owner expects it", ConfigChecks: findings}
+	expectLaunch(&expect, want.app, should.Layer)
+	return expect, c
 }
 
 // startText says when the Agent starts a TA that comes with its UA.

@@ -212,12 +212,14 @@ func countTAs(n int) string {
 func (o *Owner) judge(ctx context.Context, s *session, d *deployment, dep *mocapi.Deployment, f *fresh, policy *appraisal.Policy) (*appraisal.Result, *evidence.Verified, *agentconfig.Config) {
 	verified, err := appraisal.Verify(f.bundle, f.input, policy)
 	if err != nil {
-		result, _ := appraisal.AppraiseBundle(f.bundle, f.input, policy)
+		var expect appraisal.Expect
+		expectLaunch(&expect, d.Package.Name, bootedWith(&d.Package, usecase.Instance(dep.Instance)))
+		result, _ := appraisal.AppraiseBundle(f.bundle, f.input, policy, expect)
 		return result, nil, nil
 	}
 	expect, config := expectConfig(verified.Config, configWanted{
 		deployment: d.ID, app: d.Package.Name, owner: d.Package.Owner, tam: s.context.TAMKeys, cells: CellsOf(&d.Package),
-		mode: d.Package.Mode})
+		mode: d.Package.Mode, pkg: &d.Package})
 	expect.TAs, expect.OnlyTAs = expectTAs(d, dep, verified), true
 	result := appraisal.Appraise(verified, policy, f.input.Now, expect)
 	o.Panel.JudgeVerified(ctx, f.bundle, verified, f.input.Challenge, f.input.AgentKey, result)

@@ -24,6 +24,7 @@ type Payload struct {
 	Digest     suit.Digest // parameter image-digest of the component; zero if none is set
 	Size       uint64      // parameter image-size, 0 if none is set
 	Encrypted  bool        // encryption-info is set for it, or for a component that copies from it
+	Args       []byte      // parameter invoke-args of the component, nil if none is set
 }
 
 // maxPayloads bounds what a hostile manifest can make of nested loops.
@@ -46,6 +47,7 @@ func Of(m *suit.Manifest) []Payload {
 		if d, ok := params.Digest(); ok && p.Digest.IsZero() {
 			p.Digest = d // set after the fetch, for the condition that follows it
 		}
+		p.Args, _ = params.Bytes(suit.ParamInvokeArgs)
 	}
 	return w.out
 }

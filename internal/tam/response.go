@@ -17,6 +17,7 @@ import (
 	"sealift/evidence"
 	"sealift/internal/agentconfig"
 	"sealift/internal/fault"
+	"sealift/internal/image"
 	"sealift/internal/moc/course"
 	"sealift/internal/moc/mocapi"
 	"sealift/internal/store"
@@ -174,10 +175,12 @@ func (e *Engine) appraise(d *store.Deployment, key *cose.Key, payload []byte, a 
 	a.token = nonce[:]
 	a.bundle, a.challenge, a.owner = payload, claims.Nonce, owner
 	digest := sha256.Sum256(d.Config)
+	expect := appraisal.Expect{ConfigDigest: &digest, ConfigSource: "the configuration that the M/OC made for this deployment"}
+	expectLaunch(&expect, d)
 	result, v := appraisal.AppraiseBundle(payload, evidence.Input{
 		Challenge: claims.Nonce, AgentKey: key, Anchors: e.Anchors, Now: e.Now(), ChallengeSource: "the challenge that this TAM made",
 		Verifiers: e.Hardware.Verifiers, Endorsements: e.Hardware.Endorsements, CRLs: e.Hardware.CRLs,
-	}, e.Policy, appraisal.Expect{ConfigDigest: &digest, ConfigSource: "the configuration that the M/OC made for this deployment"})
+	}, e.Policy, expect)
 	a.result = result
 	if v == nil {
 		// Nobody vouches for this key, so it must not use up the challenge that the Agent still has to answer. What it uses
@@ -194,6 +197,18 @@ func (e *Engine) appraise(d *store.Deployment, key *cose.Key, payload []byte, a 
 	a.manifests = v.Claims.Manifests
 	a.advice, err = appraisal.Issue(e.Rand, e.Keys.Verifier, result, v, e.Now(), resultLifetime)
 	return err
+}
+
+// expectLaunch lets the operator's Verifier expect a guest that was booted with the payload that its configuration names.
+func expectLaunch(e *appraisal.Expect, d *store.Deployment) {
+	if d.Instance != string(usecase.VM) {
+		return
+	}
+	c, err := agentconfig.Parse(d.Config)
+	if err == nil && len(c.Layer) == sha256.Size {
+		e.Launch = image.LayerLaunch([sha256.Size]byte(c.Layer))
+		e.LaunchSource = fmt.Sprintf("the guest payload sha256:%x that the M/OC has it booted with", c.Layer)
+	}
 }
 
 // namedKey is the key that an Agent says it has, see agentconfig.AgentKeyOption.

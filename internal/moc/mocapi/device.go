@@ -80,6 +80,8 @@ type WantedInstance struct {
 	ID       string `json:"id"`       // the deployment
 	Instance string `json:"instance"` // the instance type: which Agent image to launch
 	Config   []byte `json:"config"`   // measured configuration, as it goes to the platform driver
+	// Layer is the URI, by its digest, of the guest payload that a vm is booted with; empty for none.
+	Layer string `json:"layer,omitempty"`
 	TAMURI   string `json:"tam_uri"`  // where the instance's TEEP sessions go
 	// Wake counts the reasons to start a TEEP session. The Broker starts one for an instance whose Wake differs from
 	// the one it last served to the end, and retries a failed session with back-off.
