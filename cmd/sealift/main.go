@@ -73,7 +73,7 @@ func newRootCmd(a *app) *cobra.Command {
 		newReleaseCmd(a),
 		newCallCmd(a),
 		newUpdateCmd(a),
-		newStartCmd(a),
+		newStopCmd(a), newStartCmd(a),
 		newLogsCmd(a),
 		newTopCmd(a),
 		newRemoveCmd(a),

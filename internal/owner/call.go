@@ -203,6 +203,9 @@ func (o *Owner) reachOnce(ctx context.Context, s *session, d *deployment, port s
 	case mocapi.StateFailed:
 		return nil, problemOf(dep)
 	}
+	if err := resting(dep); err != nil {
+		return nil, err
+	}
 	raw, err := dialTA(ctx, dep, d, port)
 	if err != nil {
 		return nil, err

@@ -247,6 +247,8 @@ func (o *Owner) follow(ctx context.Context, ref string, done func(*mocapi.Deploy
 			return dep, nil
 		case dep.State == mocapi.StateFailed:
 			return dep, problemOf(dep)
+		case dep.State == mocapi.StateStopping || dep.State == mocapi.StateStopped:
+			return dep, resting(dep)
 		case dep.State == mocapi.StateRemoving || dep.State == mocapi.StateRemoved:
 			return dep, fault.New(fault.DeploymentRemoved, "the deployment %s is %s", dep.ID, dep.State)
 		}

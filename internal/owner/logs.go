@@ -28,11 +28,7 @@ const maxReport = 64 << 10
 
 // Usage asks the TEE what the TA takes.
 func (o *Owner) Usage(ctx context.Context, ref string) (*agentconfig.DeskReport, error) {
-	var u agentconfig.DeskReport
-	err := o.desk(ctx, ref, agentconfig.DeskRequest{Get: agentconfig.DeskUsage}, func(r io.Reader) error {
-		return json.NewDecoder(io.LimitReader(r, maxReport)).Decode(&u)
-	})
-	return &u, err
+	return o.speak(ctx, ref, agentconfig.DeskUsage)
 }
 
 // desk makes one request at the owner's desk of the TA.
@@ -56,6 +52,9 @@ func (o *Owner) desk(ctx context.Context, ref string, r agentconfig.DeskRequest,
 	config.NextProtos = []string{agentconfig.DeskALPN}
 	dep, err := persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.Deployment(ctx, d.ID, 0, 0) })
 	if err != nil {
+		return err
+	}
+	if err := resting(dep); fault.Is(err, fault.DeploymentStopped) {
 		return err
 	}
 	raw, err := dialRelay(ctx, dep, d.Package.Name, "ta"+agentconfig.DeskSuffix)
