@@ -127,7 +127,10 @@ func (a *Agent) openState() error {
 	}
 	var s *state
 	if data := a.vault.State(); data != nil {
-		s, err = parseState(data)
+		if s, err = parseState(data); err == nil && s.forgetLive() {
+			a.log.Info("what was kept in memory only is gone, and has to be delivered again by its owner")
+			err = a.vault.Commit(s.marshal())
+		}
 	} else if s, err = newState(a.opts.Rand, a.config.SigningAlg); err == nil {
 		err = a.vault.Commit(s.marshal())
 	}

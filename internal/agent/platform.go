@@ -165,7 +165,7 @@ func (t *transaction) Create(ctx context.Context, id suit.ComponentID) (processo
 	case class(id) == classREE && !t.held:
 		err = w.openREE(ctx)
 	default:
-		w.blob, err = t.a.vault.Create()
+		w.blob, err = t.blob()
 	}
 	if err != nil {
 		t.target = nil
@@ -176,7 +176,19 @@ func (t *transaction) Create(ctx context.Context, id suit.ComponentID) (processo
 
 // room is how many bytes a component may have now.
 func (t *transaction) room() int64 {
-	return min(int64(t.a.limits.PayloadBytes), int64(t.a.limits.StoreBytes)-t.next.storedBytes())
+	room := min(int64(t.a.limits.PayloadBytes), int64(t.a.limits.StoreBytes)-t.next.storedBytes())
+	if t.live != nil {
+		room = min(room, int64(t.a.limits.LiveBytes)-t.next.liveBytes())
+	}
+	return room
+}
+
+// blob begins a blob of what is being installed: in sealed storage, or in memory only for what its owner delivers.
+func (t *transaction) blob() (*vault.Writer, error) {
+	if t.live != nil {
+		return t.a.vault.CreateVolatile()
+	}
+	return t.a.vault.Create()
 }
 
 // Remove implements processor.Platform.
@@ -214,8 +226,15 @@ func (t *transaction) Unlink(_ context.Context, manifest, id suit.ComponentID) (
 	return 1 + len(t.next.dependents(id)), nil
 }
 
-// Fetch implements processor.Platform: the Broker gets the bytes, and nobody believes it.
+// Fetch implements processor.Platform: the Broker gets the bytes, and nobody believes it. What an owner delivers it sends itself.
 func (t *transaction) Fetch(ctx context.Context, uri string, limit int64) (io.ReadCloser, error) {
+	if t.live != nil {
+		r, err := t.live.fetch(uri, limit)
+		if err != nil {
+			return nil, err
+		}
+		return fetchedReader{r, t}, nil
+	}
 	b, err := t.a.brokerNow()
 	if err != nil {
 		return nil, err

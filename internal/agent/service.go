@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 
 	"sealift/internal/channel"
+	"sealift/internal/delivery"
 	"sealift/suit"
 )
 
@@ -122,6 +124,9 @@ func (s service) session(proposed string) channel.Session {
 
 // Connect implements channel.AgentService.
 func (s service) Connect(ctx context.Context, app, ta string, conn net.Conn, ready func() error) error {
+	if name, ok := strings.CutSuffix(ta, delivery.Suffix); ok {
+		return s.a.deliver(ctx, app, name, conn, ready)
+	}
 	if name, ok := deskOf(ta); ok {
 		return s.a.desk(ctx, suit.NewComponentID(classTEE, app, name), conn, ready)
 	}

@@ -24,6 +24,7 @@ type transaction struct {
 	blobs []vault.Ref      // written by this transaction
 
 	fetched int64 // bytes that came from outside
+	live    *live // the session in which the manifest's owner brings it; nil where a TAM does
 
 	ree     []*reeStage
 	removed []suit.ComponentID // of the REE

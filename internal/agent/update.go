@@ -60,7 +60,7 @@ func (a *Agent) update(ctx context.Context, m *teep.Update, encKey *cose.Key) (t
 	}
 	for i, envelope := range m.ManifestList {
 		what := fmt.Sprintf("manifest %d", i+1)
-		if e := run(what, false, func() (*report.Report, error) { return a.install(ctx, envelope) }); e != nil {
+		if e := run(what, false, func() (*report.Report, error) { return a.install(ctx, envelope, nil) }); e != nil {
 			return e, nil
 		}
 	}
@@ -120,13 +120,15 @@ func (a *Agent) marshalReport(rep *report.Report, encKey *cose.Key, signed bool)
 	return data, err == nil
 }
 
-// install processes one manifest: all of it or nothing. Installing what is installed already succeeds and changes nothing.
-func (a *Agent) install(ctx context.Context, envelope []byte) (*report.Report, error) {
+// install processes one manifest: all of it or nothing. Installing what is installed already succeeds and changes nothing. l is the
+// session in which its owner brings it, nil where a TAM does.
+func (a *Agent) install(ctx context.Context, envelope []byte, l *live) (*report.Report, error) {
 	if uint64(len(envelope)) > a.limits.ManifestBytes {
 		return nil, fmt.Errorf("%w: an envelope of %d bytes, more than %d", errLimit, len(envelope), a.limits.ManifestBytes)
 	}
 	t := a.begin()
 	defer t.abort()
+	t.live = l
 	m, err := a.authentic(envelope)
 	if err != nil {
 		// The processor refuses it for the same reason, and writes the report.
@@ -135,6 +137,9 @@ func (a *Agent) install(ctx context.Context, envelope []byte) (*report.Report, e
 	}
 	if rep, err := a.admit(m); err != nil {
 		return rep, err
+	}
+	if err := a.admitLive(l, m); err != nil {
+		return refusal(m, report.ReasonComponentUnauthorised), err
 	}
 	if a.isInstalled(m) {
 		return a.reapply(ctx, m)
@@ -277,10 +282,14 @@ func (t *transaction) chooseKeys(m *suit.Verified) error {
 	depends := dependencyIDs(m.Manifest)
 	t.keys = recipients{t.a.identity.enc}
 	if len(depends) == 0 || slices.ContainsFunc(m.Components, func(id suit.ComponentID) bool { return class(id) == classREE }) {
-		return nil
+		return t.live.mayOpen(nil)
 	}
 	t.keys = nil
-	for _, ta := range bound(t.next, nil, depends) {
+	tas := bound(t.next, nil, depends)
+	if err := t.live.mayOpen(tas); err != nil {
+		return err
+	}
+	for _, ta := range tas {
 		enc, _, err := ta.TA.keys()
 		if err != nil {
 			return err
@@ -350,7 +359,7 @@ func (t *transaction) toEnd() {
 
 // store seals the envelope, which is kept until the manifest is removed.
 func (t *transaction) store(envelope []byte) (ref vault.Ref, err error) {
-	w, err := t.a.vault.Create()
+	w, err := t.blob()
 	if err != nil {
 		return ref, err
 	}

@@ -89,6 +89,7 @@ type Limits struct {
 	TAProcs        uint64 `cbor:"11,keyasint,omitempty"` // likewise; 256
 	TALogBytes     uint64 `cbor:"12,keyasint,omitempty"` // of each TA's ring buffer; 64 KiB
 	RequestSeconds uint64 `cbor:"13,keyasint,omitempty"` // one request to a stdio TA, and idle time of a connection; 300
+	LiveBytes      uint64 `cbor:"14,keyasint,omitempty"` // all components that an owner delivered live, which are in memory only; 256 MiB
 }
 
 // Config is the measured configuration.
@@ -279,6 +280,7 @@ func (l Limits) WithDefaults() Limits {
 		{&l.MessageBytes, 4 << 20}, {&l.Manifests, 32}, {&l.ManifestBytes, 1 << 20}, {&l.Components, 256},
 		{&l.PayloadBytes, 2 << 30}, {&l.StoreBytes, 8 << 30}, {&l.TAs, 16}, {&l.Connections, 128}, {&l.UpdateSeconds, 1800},
 		{&l.TAMemoryBytes, 4 << 30}, {&l.TAProcs, 256}, {&l.TALogBytes, 64 << 10}, {&l.RequestSeconds, 300},
+		{&l.LiveBytes, 256 << 20},
 	} {
 		if *f.v == 0 {
 			*f.v = f.d

@@ -25,11 +25,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"sealift/internal/broker/ree"
 	"sealift/internal/channel"
+	"sealift/internal/delivery"
 	"sealift/internal/fault"
 	"sealift/internal/moc/mocapi"
 	"sealift/internal/platform"
@@ -346,6 +348,9 @@ func (b *Broker) connect(ctx context.Context, instance, app, ta string) (net.Con
 	agent := r.attached()
 	if agent == nil {
 		return nil, fmt.Errorf("%w: the TEEP Agent of %q is not running", channel.ErrNotReady, instance)
+	}
+	if strings.HasSuffix(ta, delivery.Suffix) {
+		return b.connectDelivery(ctx, r, agent, app, ta)
 	}
 	return agent.Connect(ctx, app, ta)
 }

@@ -62,6 +62,7 @@ type Vault struct {
 	aead    cipher.AEAD
 	counter Counter
 	rand    io.Reader
+	memory  memoryFS // holds the blobs that are kept nowhere else
 
 	number uint64 // of the state that the counter confirms
 	state  []byte // nil: nothing was ever committed
