@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what the tests need beyond Go and git, all of it from Debian's packages: a TA and data that this project did not
 # make, strace, which records what passes between processes, for TEE instances of the type container the OCI runtime runc, umoci
-# and skopeo, which make and copy images that this project had no part in, and for those of the type vm the emulator QEMU, and a kernel with firmware, which are not installed but unpacked into .cache/kernel. What is
-# there already is left alone. On other systems, or without the rights to install, it says what is missing and fails.
+# and skopeo, which make and copy images that this project had no part in, a TPM as a program, and for those of the type vm the
+# emulator QEMU, and a kernel with firmware, which are not installed but unpacked into .cache/kernel. What is there already is
+# left alone. On other systems, or without the rights to install, it says what is missing and fails.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -21,6 +22,7 @@ command -v strace >/dev/null 2>&1 || missing="$missing strace"
 command -v runc >/dev/null 2>&1 || missing="$missing runc"
 command -v umoci >/dev/null 2>&1 || missing="$missing umoci"
 command -v skopeo >/dev/null 2>&1 || missing="$missing skopeo"
+command -v swtpm >/dev/null 2>&1 || missing="$missing swtpm"
 if [ -n "$amd64" ]; then
 	command -v qemu-system-x86_64 >/dev/null 2>&1 || missing="$missing qemu-system-x86"
 fi

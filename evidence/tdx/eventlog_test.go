@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"sealift/evidence"
+	"sealift/evidence/eventlog"
 	"sealift/evidence/intel"
 	"sealift/internal/sharedtest"
 )
@@ -44,15 +45,15 @@ func checkRealLog(t *testing.T, data []byte) error {
 // smallLog is a log with one event for each register.
 func smallLog() []byte {
 	le := binary.LittleEndian
-	body := append([]byte(specID), 0, 0, 0, 0, 0, 2, 0, 2)
+	body := append([]byte("Spec ID Event03\x00"), 0, 0, 0, 0, 0, 2, 0, 2)
 	body = le.AppendUint32(body, 1)
 	body = append(body, 0x0c, 0, 48, 0, 0)
-	out := le.AppendUint32(le.AppendUint32(nil, 1), evNoAction)
+	out := le.AppendUint32(le.AppendUint32(nil, 1), uint32(eventlog.NoAction))
 	out = append(out, make([]byte, 20)...)
 	out = append(le.AppendUint32(out, uint32(len(body))), body...)
 	for i := range uint32(4) {
 		out = le.AppendUint32(le.AppendUint32(le.AppendUint32(out, i+1), 4), 1)
-		out = append(le.AppendUint16(out, algSHA384), bytes.Repeat([]byte{byte(i + 1)}, 48)...)
+		out = append(le.AppendUint16(out, eventlog.SHA384), bytes.Repeat([]byte{byte(i + 1)}, 48)...)
 		out = append(le.AppendUint32(out, 4), "data"...)
 	}
 	return out
@@ -116,8 +117,8 @@ func TestEventLogRefused(t *testing.T) {
 		"garbage behind":   func(b []byte) []byte { return append(b, 0xff, 0xff, 0xff, 0xff, 1) },
 		"more behind":      func(b []byte) []byte { return append(b, 1, 2, 3) },
 		"no Spec ID event": func(b []byte) []byte { return b[first:] },
-		"two algorithms":   func(b []byte) []byte { b[headerEvent+24] = 2; return b },
-		"too long":         func(b []byte) []byte { return append(b, make([]byte, maxLog)...) },
+		"two algorithms":   func(b []byte) []byte { b[32+24] = 2; return b },
+		"too long":         func(b []byte) []byte { return append(b, make([]byte, eventlog.MaxLog)...) },
 	} {
 		if _, err := ParseEventLog(change(bytes.Clone(good))); !errors.Is(err, ErrEventLog) {
 			t.Errorf("%s: %v", name, err)
