@@ -21,9 +21,10 @@ import (
 type packFlags struct {
 	name, mode, arch           string
 	ta, serve, callers, memory string
-	image                      string
+	image, guest               string
 	ua                         string
 	taArgs, uaArgs, ports, pd  []string
+	entrypoint                 []string
 	hardware, instances        []string
 }
 
@@ -31,6 +32,7 @@ type packFlags struct {
 var describing = map[string]string{
 	"name": "--name", "mode": "--mode", "arch": "--arch", "hardware": "--hardware", "instances": "--instance",
 	"ta": "--ta", "ta.binary": "--ta", "ta.args": "--ta-arg", "ta.serve": "--serve", "ta.callers": "--callers", "ta.memory": "--memory", "ta.image": "--ta-image",
+	"ta.guest": "--ta-guest", "ta.entrypoint": "--entrypoint",
 	"ua": "--ua", "ua.binary": "--ua", "ua.args": "--ua-arg", "ua.ports": "--port", "pd": "--pd",
 }
 
@@ -41,6 +43,8 @@ func (f *packFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.arch, "arch", "", "GOARCH of the device (default: this machine's)")
 	fl.StringVar(&f.ta, "ta", "", "the TA: a static ELF program")
 	fl.StringVar(&f.image, "ta-image", "", "the TA as a container image: OCI layout, tar file, or NAME@sha256:DIGEST")
+	fl.StringVar(&f.guest, "ta-guest", "", "the TA as a guest payload that a vm is booted with: folder, cpio archive, or static program")
+	fl.StringArrayVar(&f.entrypoint, "entrypoint", nil, "program of an image or a guest payload, by its absolute path; repeat for its first arguments")
 	fl.StringArrayVar(&f.taArgs, "ta-arg", nil, "argument of the TA; may hold ${PD}, ${LISTEN}, ${ATTEST}; repeat for more")
 	fl.StringVar(&f.serve, "serve", "", "how the TA serves: socket (default) or stdio")
 	fl.StringVar(&f.callers, "callers", "", "who may call the TA: owner (default) or any")
@@ -56,7 +60,7 @@ func (f *packFlags) add(cmd *cobra.Command) {
 // given lists the describing flags that stand on the command line.
 func (f *packFlags) given(cmd *cobra.Command) []string {
 	var list []string
-	for _, flag := range []string{"name", "mode", "arch", "ta", "ta-image", "ta-arg", "serve", "callers", "memory", "ua", "ua-arg", "port", "pd", "hardware", "instance"} {
+	for _, flag := range []string{"name", "mode", "arch", "ta", "ta-image", "ta-guest", "entrypoint", "ta-arg", "serve", "callers", "memory", "ua", "ua-arg", "port", "pd", "hardware", "instance"} {
 		if cmd.Flags().Changed(flag) {
 			list = append(list, "--"+flag)
 		}
@@ -74,8 +78,8 @@ func (f *packFlags) file() (*packfile.File, error) {
 	for _, i := range f.instances {
 		p.Instances = append(p.Instances, usecase.Instance(i))
 	}
-	if f.ta != "" || f.image != "" || len(f.taArgs) > 0 || f.serve != "" || f.callers != "" || f.memory != "" {
-		p.TA = &packfile.TA{Binary: f.ta, Image: f.image, Args: f.taArgs, Serve: f.serve, Callers: f.callers}
+	if f.ta != "" || f.image != "" || f.guest != "" || len(f.taArgs)+len(f.entrypoint) > 0 || f.serve != "" || f.callers != "" || f.memory != "" {
+		p.TA = &packfile.TA{Binary: f.ta, Image: f.image, Guest: f.guest, Entrypoint: f.entrypoint, Args: f.taArgs, Serve: f.serve, Callers: f.callers}
 		if f.memory != "" {
 			size, err := packfile.ParseSize(f.memory)
 			if err != nil {

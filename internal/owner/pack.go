@@ -60,6 +60,9 @@ func (o *Owner) Pack(r PackRequest) (*Packed, error) {
 	d := archive.Description{Version: 1, Name: f.Name, Mode: f.Mode, Arch: f.Arch, Hardware: f.Hardware, Instances: f.Instances,
 		Owner: key.Public()}
 	image, err := o.packImage(f)
+	if err == nil && image == "" {
+		image, err = o.packGuest(f)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +95,7 @@ func anyRuns(f *packfile.File) error {
 	return why
 }
 
-// components measures every file that the description names. image is the payload of the TA if it is an image.
+// components measures every file that the description names. image is the payload of the TA if it is an image or a guest payload.
 func components(f *packfile.File, image string) ([]archive.Component, error) {
 	var list []archive.Component
 	add := func(kind usecase.Payload, name, path string, spec *launch.Spec) error {
@@ -112,6 +115,9 @@ func components(f *packfile.File, image string) ([]archive.Component, error) {
 		path, spec := f.TA.Binary, taSpec(f.TA)
 		if image != "" {
 			path, spec.Kind, spec.Name = image, launch.KindOCI, ""
+			if f.TA.Guest != "" {
+				spec.Kind, spec.Entrypoint = launch.KindGuest, guestEntrypoint(f.TA)
+			}
 		} else if packfile.IsModule(path) {
 			spec.Kind = launch.KindWASM
 		}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"regexp"
 	"runtime"
 	"slices"
@@ -180,8 +181,12 @@ func (c *checker) ta() {
 	c.args("ta.args", ta.Args, vars)
 }
 
-// taProgram checks what a TA is made of: a program, or an image, which belongs in containers.
+// taProgram checks what a TA is made of: a program; an image, which belongs in containers, also those of guests; or a guest payload.
 func (c *checker) taProgram(ta *TA) {
+	if ta.Guest != "" {
+		c.guest(ta)
+		return
+	}
 	if ta.Image == "" && (c.f.Contained() || !IsModule(ta.Binary)) {
 		c.program("ta.binary", ta.Binary)
 	}
@@ -197,8 +202,37 @@ func (c *checker) taProgram(ta *TA) {
 	}{{"ta.image", ta.Image != ""}, {"ta.entrypoint", len(ta.Entrypoint) > 0}, {"ta.dir", ta.Dir != ""},
 		{"ta.cpus", ta.CPUs > 0}} {
 		if f.given {
-			c.refuse(f.field, "write instances: [container]", "this belongs to a TA that runs in containers, and only there")
+			c.refuse(f.field, "write instances: [container]; an image also runs in [vm]", "this belongs to a TA that runs in containers, and only there")
 		}
+	}
+}
+
+// guest checks a TA that a guest is booted with. What it is made of is read when it is packed.
+func (c *checker) guest(ta *TA) {
+	if ta.Image != "" || ta.Binary != "" {
+		c.refuse("ta.guest", "take the other out", "the TA is given as a guest payload and as something else")
+	}
+	if len(c.f.Instances) != 1 || c.f.Instances[0] != usecase.VM {
+		c.refuse("ta.guest", "write instances: [vm]", "a guest payload belongs to a vm, and only there")
+	}
+	if ta.Dir != "" || ta.CPUs > 0 {
+		c.refuse("ta.guest", "take dir and cpus out", "these belong to a container image")
+	}
+	st, err := os.Stat(ta.Guest)
+	switch {
+	case err != nil && errors.Is(err, fs.ErrNotExist):
+		c.refuse("ta.guest", c.f.pathHint(), "there is no file or folder %s", ta.Guest)
+	case err != nil:
+		c.refuse("ta.guest", "", "%v", err)
+	case st.IsDir():
+	case IsELF(ta.Guest):
+		c.program("ta.guest", ta.Guest)
+		return
+	default:
+		c.readable("ta.guest", ta.Guest)
+	}
+	if len(ta.Entrypoint) == 0 || !path.IsAbs(ta.Entrypoint[0]) {
+		c.refuse("ta.entrypoint", "for example entrypoint: /bin/app", "a guest payload needs the absolute path of its program in it")
 	}
 }
 

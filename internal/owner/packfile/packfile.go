@@ -50,6 +50,7 @@ type File struct {
 type TA struct {
 	Binary  string   // path of a static ELF
 	Image   string   // instead of it a container image: see package ociimage
+	Guest   string   // instead of both a guest payload: a folder, an archive (cpio -H newc, also with gzip) or a static program
 	Args    []string // of an image: in place of its Cmd; may hold ${PD}, ${ATTEST} and, when it serves on a socket, ${LISTEN} (see internal/launch)
 	Serve   string   // "socket" (default) or "stdio"
 	Callers string   // "owner" (default): only the owner's key may connect; "any"
@@ -60,16 +61,25 @@ type TA struct {
 	Procs      uint32
 	CPUSeconds uint64
 
-	// Of an image only; empty leaves it to the image. CPUs is in thousandths of a processor, 0 for no limit.
+	// Of an image, where empty leaves it to the image; Entrypoint also of a guest payload, where it names the program by its absolute path.
+	// CPUs is in thousandths of a processor, 0 for no limit.
 	Entrypoint []string
 	Dir        string
 	CPUs       uint32
 }
 
-// Contained reports whether the TA runs as a container wherever the package may go, so that a single program is packed as an
-// image that holds nothing else.
+// Contained reports whether the TA runs as a container wherever the package may go: one that is an image does in containers and in guests;
+// a single program does where it may go to containers only, and is packed as an image that holds nothing else.
 func (f *File) Contained() bool {
-	return f.TA != nil && len(f.Instances) == 1 && f.Instances[0] == usecase.Container
+	if f.TA == nil || f.TA.Guest != "" || len(f.Instances) == 0 {
+		return false
+	}
+	for _, i := range f.Instances {
+		if i != usecase.Container && (i != usecase.VM || f.TA.Image == "") {
+			return false
+		}
+	}
+	return true
 }
 
 // UA describes the untrusted application, which the Broker runs outside the TEE.

@@ -211,6 +211,7 @@ func (d *decoder) ta(n *yaml.Node, at string) {
 	d.mapping(n, at, map[string]func(*yaml.Node, string){
 		"binary":  d.path(&ta.Binary),
 		"image":   d.image(&ta.Image),
+		"guest":   d.path(&ta.Guest),
 		"args":    d.texts(&ta.Args),
 		"serve":   d.text(&ta.Serve),
 		"callers": d.text(&ta.Callers),

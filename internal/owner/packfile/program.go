@@ -23,6 +23,10 @@ func checkProgram(path, arch string) *notRunnable {
 		return &notRunnable{what: err.Error()}
 	}
 	defer r.Close()
+	return checkELF(r, path, arch)
+}
+
+func checkELF(r io.ReaderAt, path, arch string) *notRunnable {
 	file, err := elf.NewFile(r)
 	if err != nil {
 		return notELF(r, path)
@@ -45,6 +49,26 @@ func checkProgram(path, arch string) *notRunnable {
 		return &notRunnable{path + " is a shared library, not a program", "give a static executable"}
 	}
 	return nil
+}
+
+// CheckProgram says why data, which errors call name, is no static executable for arch; nil if it is one.
+func CheckProgram(data []byte, name, arch string) error {
+	if why := checkELF(bytes.NewReader(data), name, arch); why != nil {
+		return fmt.Errorf("%s (%s)", why.what, why.hint)
+	}
+	return nil
+}
+
+// IsELF reports whether the file at path begins as an ELF file.
+func IsELF(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	head := make([]byte, 4)
+	_, err = f.ReadAt(head, 0)
+	return err == nil && string(head) == elf.ELFMAG
 }
 
 // IsModule reports whether the file at path is a WebAssembly module in the binary format, version 1.
