@@ -25,6 +25,8 @@ type Ref struct {
 	ID   string   `cbor:"1,keyasint"`
 	Key  [32]byte `cbor:"2,keyasint"`
 	Size int64    `cbor:"3,keyasint"` // of the content
+	// Volatile says that the blob is in memory only.
+	Volatile bool `cbor:"4,keyasint,omitempty"`
 }
 
 func chunkCipher(key [32]byte) (cipher.AEAD, error) {
@@ -67,9 +69,11 @@ type Writer struct {
 }
 
 // Create begins a blob. It is part of the state only when a committed state holds its Ref.
-func (v *Vault) Create() (*Writer, error) {
+func (v *Vault) Create() (*Writer, error) { return v.create(false) }
+
+func (v *Vault) create(volatile bool) (*Writer, error) {
 	var id [16]byte
-	w := &Writer{v: v}
+	w := &Writer{v: v, ref: Ref{Volatile: volatile}}
 	if _, err := io.ReadFull(v.rand, id[:]); err != nil {
 		return nil, fmt.Errorf("vault: %w", err)
 	}
@@ -81,7 +85,7 @@ func (v *Vault) Create() (*Writer, error) {
 	if w.aead, err = chunkCipher(w.ref.Key); err != nil {
 		return nil, err
 	}
-	if w.f, err = v.fs.Create(blobPath(w.ref.ID)); err != nil {
+	if w.f, err = v.files(w.ref).Create(blobPath(w.ref.ID)); err != nil {
 		return nil, fmt.Errorf("vault: new blob: %w", err)
 	}
 	return w, nil
@@ -196,7 +200,7 @@ func (w *Writer) Close() (Ref, error) {
 	}
 	err = errors.Join(err, w.f.Close())
 	if err == nil {
-		err = w.v.fs.SyncDir(blobDir)
+		err = w.v.files(w.ref).SyncDir(blobDir)
 	}
 	w.buf, w.out = nil, nil
 	if err != nil {
@@ -222,7 +226,7 @@ func (v *Vault) Open(ref Ref) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := v.fs.Open(blobPath(ref.ID))
+	f, err := v.files(ref).Open(blobPath(ref.ID))
 	if err != nil {
 		return nil, fmt.Errorf("%w: blob: %w", ErrTampered, err)
 	}
@@ -279,7 +283,7 @@ func (v *Vault) Remove(ref Ref) error {
 	if v.broken {
 		return nil
 	}
-	return v.fs.Remove(blobPath(ref.ID))
+	return v.files(ref).Remove(blobPath(ref.ID))
 }
 
 // Sweep deletes the blobs that keep does not name: what a crash or a removal has left behind.
