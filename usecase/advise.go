@@ -107,8 +107,12 @@ var options = sync.OnceValue(func() []*option {
 			if err != nil {
 				panic(err) // the table of cells and that of sequences do not agree
 			}
-			for _, d := range []string{DeliverySealed, DeliveryChannel} {
-				out = append(out, newOption(Choice{m, c, d}, plan))
+			for _, d := range Deliveries() {
+				through, err := plan.Through(d)
+				if err != nil {
+					panic(err)
+				}
+				out = append(out, newOption(Choice{m, c, d}, through))
 			}
 		}
 	}
@@ -116,11 +120,8 @@ var options = sync.OnceValue(func() []*option {
 })
 
 func newOption(c Choice, plan *LoadPlan) *option {
-	o := &option{Choice: c, plan: plan, seen: delivered(c.Mode, c.Delivery, plan.SeenBy), taHidden: true}
+	o := &option{Choice: c, plan: plan, seen: plan.SeenBy, taHidden: true}
 	o.blocked = Runnable(c.Mode, c.Cell.Instance, c.Cell.Hardware)
-	if o.blocked == nil && !slices.Contains(runnableDeliveries, c.Delivery) {
-		o.blocked = fmt.Errorf("%w: delivery %s (it has %s)", ErrNotRunnable, c.Delivery, strings.Join(runnableDeliveries, ", "))
-	}
 	o.toTA = slices.ContainsFunc(plan.Steps, func(s Step) bool { return s.NeedsRelease && s.EncryptedTo == RoleTA })
 	for _, r := range outsiders() {
 		for p, s := range o.seen[r] {
@@ -131,28 +132,6 @@ func newOption(c Choice, plan *LoadPlan) *option {
 		}
 	}
 	return o
-}
-
-// delivered is what everybody sees under a delivery. A channel passes the operator's store by: of what it carries, the Broker sees
-// TLS records go by, and the others the name that the Agent reports.
-func delivered(m Mode, delivery string, sealed Exposure) Exposure {
-	out := Exposure{}
-	out.merge(sealed)
-	if delivery != DeliveryChannel {
-		return out
-	}
-	for _, p := range m.With(PD) {
-		for _, r := range []Role{RoleMOC, RoleTAM, RoleBroker} {
-			s := out.Of(r, p) &^ (SeesCiphertext | SeesSize)
-			if r == RoleBroker {
-				s |= SeesCiphertext | SeesSize
-			}
-			if out[r] != nil {
-				out[r][p] = s
-			}
-		}
-	}
-	return out
 }
 
 // outsiders are the roles from which something can be kept: not the owner, not the TEE, not the UA itself.
@@ -344,7 +323,7 @@ func reasons(f Facts, o *option) []Reason {
 	if o.Delivery == DeliverySealed {
 		add("", "sealed delivery: the encrypted package waits at the operator, and the owner need not be there when the device fetches it")
 	} else {
-		add("", "delivery by channel: from the owner straight into the TEE, and nothing with PD is stored on the way")
+		add("", "delivery by channel: from the owner straight into the TEE, which keeps it in memory only; after a restart the owner delivers again")
 	}
 	add(FactInstances, fmt.Sprintf("%s; in a confidential %s, what is trusted is that %s", facts[6].text(f), o.Cell.Instance, o.Cell.Instance))
 	add(FactHardware, facts[5].text(f))

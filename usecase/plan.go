@@ -31,8 +31,16 @@ const (
 	DeliveryChannel = "channel" // live: TLS 1.3 that ends inside the TEE, its key bound to the Evidence
 )
 
-// runnableDeliveries are the deliveries that this version has.
-var runnableDeliveries = []string{DeliverySealed}
+// Deliveries returns both.
+func Deliveries() []string { return []string{DeliverySealed, DeliveryChannel} }
+
+// ParseDelivery returns the delivery that s names, sealed for the empty string; ErrUnknown otherwise.
+func ParseDelivery(s string) (string, error) {
+	if s == "" {
+		return DeliverySealed, nil
+	}
+	return parseName("delivery", s, Deliveries())
+}
 
 // TriggerUARequest marks a step that the device starts by itself when the UA asks for its TA (RequestTA): on SGX the
 // enclave lives in the UA's process, so the UA must be there first and load the TA.
@@ -62,12 +70,13 @@ type LoadPlan struct {
 	Delivery  string      `json:"delivery"`
 	Packages  [][]Payload `json:"packages"`
 	Steps     []Step      `json:"steps"`
-	SeenBy    Exposure    `json:"seen_by"` // union over the steps
+	SeenBy    Exposure    `json:"seen_by"`        // union over the steps
+	Note      string      `json:"note,omitempty"` // what else is to be known
 	Runnable  bool        `json:"runnable"`
 	Reason    string      `json:"reason,omitempty"` // why this version does not run it
 }
 
-// Plan returns the plan of a deployment. Every one of the 84 deployments has one, also those that this version does not
+// Plan returns the plan of a deployment with delivery sealed; [LoadPlan.Through] makes that of the other one of it. Every one of the 84 deployments has one, also those that this version does not
 // run (see [Runnable]). The error is an ErrUnknown, or an [*InvalidCellError].
 func Plan(m Mode, i Instance, hw Hardware) (*LoadPlan, error) {
 	if _, err := ParseMode(string(m)); err != nil {
@@ -122,7 +131,11 @@ func (p *LoadPlan) HasTrigger(trigger string) bool {
 // WriteText writes the plan for people: the steps, then a table of who sees what.
 func (p *LoadPlan) WriteText(w io.Writer) error {
 	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(tw, "mode %s on %s (draft case %d)\n", p.Mode, Cell{p.Instance, p.Hardware}, p.DraftCase)
+	fmt.Fprintf(tw, "mode %s on %s (draft case %d)", p.Mode, Cell{p.Instance, p.Hardware}, p.DraftCase)
+	if p.Delivery == DeliveryChannel {
+		fmt.Fprintf(tw, ", delivery %s", p.Delivery)
+	}
+	fmt.Fprintln(tw)
 	for i, s := range p.Steps {
 		fmt.Fprintf(tw, "%d\t%s\t%s\n", i+1, s.Step, s.What)
 	}
@@ -137,6 +150,9 @@ func (p *LoadPlan) WriteText(w io.Writer) error {
 			cells = append(cells, cell)
 		}
 		fmt.Fprintln(tw, strings.Join(cells, "\t"))
+	}
+	if p.Note != "" {
+		fmt.Fprintf(tw, "\n%s\n", p.Note)
 	}
 	if !p.Runnable {
 		fmt.Fprintf(tw, "\n%s\n", p.Reason)

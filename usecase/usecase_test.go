@@ -115,6 +115,43 @@ func TestGoldenPlans(t *testing.T) {
 	golden(t, "plans.txt", b.Bytes())
 }
 
+// The 84 plans with delivery channel have the steps of those with delivery sealed, one of them for each instance type in full. Of what
+// is delivered, M/OC and TAM see neither size nor ciphertext, and nobody outside the TEE sees more than before.
+func TestGoldenChannel(t *testing.T) {
+	var b bytes.Buffer
+	all(t, func(p *usecase.LoadPlan) {
+		live, err := p.Through(usecase.DeliveryChannel)
+		if err != nil || live.Delivery != usecase.DeliveryChannel || p.Delivery != usecase.DeliverySealed || !slices.Equal(live.Names(), p.Names()) {
+			t.Fatalf("%v: %+v", err, live)
+		}
+		for _, r := range usecase.Roles() {
+			for _, c := range []usecase.Payload{usecase.UA, usecase.TA, usecase.PD} {
+				if now, was := live.SeenBy.Of(r, c), p.SeenBy.Of(r, c); !was.Has(now) {
+					t.Errorf("%s sees %s of %s, with delivery sealed %s", r, now, c, was)
+				}
+			}
+			if pd := live.SeenBy.Of(r, usecase.PD); (r == usecase.RoleMOC || r == usecase.RoleTAM) && pd != usecase.SeesName {
+				t.Errorf("%s on %s/%s: %s sees %s of the PD", p.Mode, p.Hardware, p.Instance, r, pd)
+			}
+		}
+		if !slices.Contains([]usecase.Hardware{usecase.SGX, usecase.TDX}, p.Hardware) || p.Hardware == usecase.TDX && p.Instance != usecase.VM {
+			return
+		}
+		if err := live.WriteText(&b); err != nil {
+			t.Fatal(err)
+		}
+		b.WriteString("\n")
+		if again, err := live.Through(usecase.DeliveryChannel); err != nil || again != live {
+			t.Error("a plan with delivery channel cannot be asked for once more")
+		}
+	})
+	golden(t, "channel.txt", b.Bytes())
+	p := &usecase.LoadPlan{Delivery: usecase.DeliverySealed}
+	if _, err := p.Through("by hand"); !errors.Is(err, usecase.ErrUnknown) {
+		t.Error(err)
+	}
+}
+
 // Every pair outside the table is refused with the reason and the nearest valid pairs.
 func TestGoldenInvalid(t *testing.T) {
 	var b bytes.Buffer

@@ -218,5 +218,5 @@ func writeAdvice(w io.Writer, a *usecase.Advice) {
 			fmt.Fprintln(w, "    the same")
 		}
 	}
-	fmt.Fprintf(w, "\nsealift plan --mode %s --hardware %s --instance %s shows every step\n", r.Mode, r.Cell.Hardware, r.Cell.Instance)
+	fmt.Fprintf(w, "\nsealift plan --mode %s --hardware %s --instance %s --delivery %s shows every step\n", r.Mode, r.Cell.Hardware, r.Cell.Instance, r.Delivery)
 }

@@ -23,7 +23,7 @@ type plansResult struct {
 }
 
 func newPlanCmd(a *app) *cobra.Command {
-	var mode, hardware, instance string
+	var mode, hardware, instance, delivery string
 	cmd := &cobra.Command{
 		Use:   "plan [PACKAGE]",
 		Short: "print what a deployment would do: who acts, what moves where, encrypted to whom, and who sees what",
@@ -32,7 +32,7 @@ moves from where to where, to whose key it is encrypted, and what each role gets
 		Example: "  sealift plan stats.sealift\n  sealift plan --mode ta,pd --hardware trustzone --instance process",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			result, err := planned(args, mode, hardware, instance)
+			result, err := planned(args, mode, hardware, instance, delivery)
 			if err != nil {
 				return err
 			}
@@ -49,10 +49,14 @@ moves from where to where, to whose key it is encrypted, and what each role gets
 	cmd.Flags().StringVar(&mode, "mode", "", "package mode, where no package is given")
 	cmd.Flags().StringVar(&hardware, "hardware", "", "hardware, where no package is given (with one: only this)")
 	cmd.Flags().StringVar(&instance, "instance", "", "instance type, where no package is given (with one: only this)")
+	cmd.Flags().StringVar(&delivery, "delivery", usecase.DeliverySealed, deliveryUsage)
 	return cmd
 }
 
-func planned(args []string, mode, hardware, instance string) (*plansResult, error) {
+// deliveryUsage explains the flag --delivery.
+const deliveryUsage = "how PD comes to the TEE: sealed (stored encrypted at the operator) or channel (live from the owner, stored nowhere)"
+
+func planned(args []string, mode, hardware, instance, delivery string) (*plansResult, error) {
 	result := &plansResult{}
 	m := usecase.Mode(mode)
 	cells := []usecase.Cell{{Instance: usecase.Instance(instance), Hardware: usecase.Hardware(hardware)}}
@@ -77,7 +81,7 @@ func planned(args []string, mode, hardware, instance string) (*plansResult, erro
 		return nil, usageError("sealift plan PACKAGE, or sealift plan --mode M --hardware H --instance I", "nothing to plan")
 	}
 	var err error
-	result.Plans, err = owner.Plans(m, cells)
+	result.Plans, err = owner.Plans(m, cells, delivery)
 	return result, err
 }
 
@@ -105,7 +109,7 @@ func writePlan(w io.Writer, name string, p *usecase.LoadPlan) {
 	if name != "" {
 		name += ": "
 	}
-	fmt.Fprintf(w, "%smode %s on %s/%s (draft case %d)\n\n", name, p.Mode, p.Hardware, p.Instance, p.DraftCase)
+	fmt.Fprintf(w, "%smode %s on %s/%s (draft case %d), delivery %s\n\n", name, p.Mode, p.Hardware, p.Instance, p.DraftCase, p.Delivery)
 	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(tw, "\tSTEP\tWHO ACTS\tMOVES\tFROM -> TO\tENCRYPTED TO\tWHAT HAPPENS")
 	for i, s := range p.Steps {
@@ -137,6 +141,9 @@ func writePlan(w io.Writer, name string, p *usecase.LoadPlan) {
 		fmt.Fprintf(tw, "\t%s\n", strings.Join(row, "\t"))
 	}
 	tw.Flush()
+	if p.Note != "" {
+		fmt.Fprintf(w, "\n%s\n", p.Note)
+	}
 	if !p.Runnable {
 		fmt.Fprintf(w, "\n%s\n", p.Reason)
 	}

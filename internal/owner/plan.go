@@ -8,17 +8,26 @@ import (
 	"sealift/usecase"
 )
 
-// Plans returns the load plan of a mode on each of the cells that are acceptable, in the order of preference.
-func Plans(mode usecase.Mode, cells []usecase.Cell) ([]*usecase.LoadPlan, error) {
+// Plans returns the load plan of a mode on each of the cells that are acceptable, in the order of preference, for a delivery (empty: sealed).
+func Plans(mode usecase.Mode, cells []usecase.Cell, delivery string) ([]*usecase.LoadPlan, error) {
 	var plans []*usecase.LoadPlan
 	for _, c := range cells {
-		p, err := usecase.Plan(mode, c.Instance, c.Hardware)
+		p, err := planOf(mode, c, delivery)
 		if err != nil {
 			return nil, fault.Wrap(fault.BadRequest, err)
 		}
 		plans = append(plans, p)
 	}
 	return plans, nil
+}
+
+// planOf is the load plan that an owner and its M/OC have to agree on.
+func planOf(mode usecase.Mode, c usecase.Cell, delivery string) (*usecase.LoadPlan, error) {
+	p, err := usecase.Plan(mode, c.Instance, c.Hardware)
+	if err != nil {
+		return nil, err
+	}
+	return p.Through(delivery)
 }
 
 // CellsOf lists the cells that a packed application accepts.
