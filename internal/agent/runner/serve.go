@@ -122,6 +122,7 @@ func (t *TA) request(ctx context.Context, conn net.Conn) error {
 	inR.Close()
 	outW.Close()
 	if err != nil {
+		t.noteStart(err)
 		return err
 	}
 	defer t.track(p)()
@@ -142,6 +143,14 @@ func (t *TA) request(ctx context.Context, conn net.Conn) error {
 		return cause
 	}
 	return errors.Join(err, copyErr)
+}
+
+// noteStart tells the owner why a process for a request did not start.
+func (t *TA) noteStart(err error) {
+	t.mu.Lock()
+	t.status.LastExit = err.Error()
+	t.mu.Unlock()
+	fmt.Fprintf(t.log, "sealift: the program does not start: %v\n", err)
 }
 
 // note keeps how a request's process ended.

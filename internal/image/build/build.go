@@ -35,7 +35,7 @@ type VM struct {
 const (
 	DefaultCmdline   = "console=ttyS0 quiet panic=-1 no_timer_check"
 	DefaultVCPUs     = 1
-	DefaultMemoryMiB = 256
+	DefaultMemoryMiB = 384
 )
 
 // ModuleDir is the folder of the initramfs with the kernel modules. They are loaded in the order of their names.

@@ -110,7 +110,10 @@ func (g *Guest) find() error {
 	if err != nil {
 		return err
 	}
-	return group.Delegate(guestUser)
+	if err := group.Delegate(guestUser); err != nil {
+		return err
+	}
+	return os.Chmod(cgroup.MountRoot, 0o755) // the topmost group's folder can be written by nobody to begin with: root needs no leave
 }
 
 // guestMounts are the file systems of a guest.
