@@ -14,9 +14,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -47,13 +51,20 @@ type Spec struct {
 	Listen  []string // TCP addresses the program serves once it is ready
 	Restart string   // Always when empty
 
-	MemoryBytes uint64 // limit on private writable memory (RLIMIT_DATA); 0 for none
-	Files       uint64 // limit on open files; 0 for none
+	// Start, if set, starts the program in place of Path, Arg0, Args, Env and Dir, for example in a sandbox: as the leader of a process
+	// group of its own, from a thread that lives as long as this process.
+	Start func(output io.Writer) (Child, error)
 
 	MinDelay time.Duration // before the first restart; default 100 ms, doubled each time
 	MaxDelay time.Duration // default 30 s
 	Steady   time.Duration // a run this long resets the delay; default 10 s
 	Grace    time.Duration // between SIGTERM and SIGKILL; default 3 s
+}
+
+// Child is a started program.
+type Child interface {
+	Pid() int
+	Wait() error // once
 }
 
 func (s Spec) withDefaults() Spec {
@@ -226,6 +237,38 @@ func ending(err error) string {
 
 // runOnce runs the program from start to end and makes sure that nothing of its process group stays behind.
 func (p *Process) runOnce() error {
+	output := io.Discard
+	if p.spec.Log != "" {
+		log, err := OpenLog(p.spec.Log, p.spec.LogMax)
+		if err != nil {
+			return err
+		}
+		defer log.Close()
+		output = log
+	}
+	start := p.spec.Start
+	if start == nil {
+		start = p.exec
+	}
+	child, err := start(output)
+	if err != nil {
+		return err
+	}
+	pid := child.Pid()
+	p.set(func(s *Status) { s.Running, s.PID = true, pid })
+	ended := make(chan struct{})
+	go p.terminate(pid, ended)
+	err = child.Wait()
+	close(ended)
+	_ = syscall.Kill(-pid, syscall.SIGKILL)
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil
+	}
+	return err
+}
+
+// exec starts the program that the Spec names.
+func (p *Process) exec(output io.Writer) (Child, error) {
 	cmd := exec.Command(p.spec.Path, p.spec.Args...)
 	if p.spec.Arg0 != "" {
 		cmd.Args[0] = p.spec.Arg0
@@ -237,30 +280,19 @@ func (p *Process) runOnce() error {
 	if p.spec.Env == nil {
 		cmd.Env = []string{}
 	}
-	if p.spec.Log != "" {
-		log, err := OpenLog(p.spec.Log, p.spec.LogMax)
-		if err != nil {
-			return err
-		}
-		defer log.Close()
-		cmd.Stdout, cmd.Stderr = log, log
+	if output != io.Discard {
+		cmd.Stdout, cmd.Stderr = output, output
 	}
 	if err := cmd.Start(); err != nil {
-		return err
+		return nil, err
 	}
-	pid := cmd.Process.Pid
-	p.limit(pid)
-	p.set(func(s *Status) { s.Running, s.PID = true, pid })
-	ended := make(chan struct{})
-	go p.terminate(pid, ended)
-	err := cmd.Wait()
-	close(ended)
-	_ = syscall.Kill(-pid, syscall.SIGKILL)
-	if errors.Is(err, exec.ErrWaitDelay) {
-		err = nil
-	}
-	return err
+	_ = unix.Prlimit(cmd.Process.Pid, unix.RLIMIT_CORE, &unix.Rlimit{}, nil)
+	return command{cmd}, nil
 }
+
+type command struct{ *exec.Cmd }
+
+func (c command) Pid() int { return c.Process.Pid }
 
 // terminate ends the process group when Stop is called.
 func (p *Process) terminate(pid int, ended <-chan struct{}) {
@@ -270,21 +302,33 @@ func (p *Process) terminate(pid int, ended <-chan struct{}) {
 	case <-p.stop:
 	}
 	_ = syscall.Kill(-pid, syscall.SIGTERM)
+	grace := p.spec.Grace
+	if p.spec.Start != nil && defaultTerm(pid) {
+		grace = 0
+	}
 	select {
 	case <-ended:
-	case <-time.After(p.spec.Grace):
+	case <-time.After(grace):
 		_ = syscall.Kill(-pid, syscall.SIGKILL)
 	}
 }
 
-// limit sets the resource limits. RLIMIT_DATA and not RLIMIT_AS: runtimes reserve address space that they never touch.
-func (p *Process) limit(pid int) {
-	set := func(resource int, v uint64) {
-		if v > 0 {
-			_ = unix.Prlimit(pid, resource, &unix.Rlimit{Cur: v, Max: v}, nil)
+// defaultTerm reports whether SIGTERM ends the process by default. The kernel does not let it end one that is number 1 of its pid
+// namespace (pid_namespaces(7)); SIGKILL does then what SIGTERM would have done.
+func defaultTerm(pid int) bool {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(data)) {
+		name, mask, _ := strings.Cut(line, ":")
+		if name != "SigIgn" && name != "SigCgt" {
+			continue
+		}
+		set, err := strconv.ParseUint(strings.TrimSpace(mask), 16, 64)
+		if err != nil || set&(1<<(syscall.SIGTERM-1)) != 0 {
+			return false
 		}
 	}
-	set(unix.RLIMIT_DATA, p.spec.MemoryBytes)
-	set(unix.RLIMIT_NOFILE, p.spec.Files)
-	_ = unix.Prlimit(pid, unix.RLIMIT_CORE, &unix.Rlimit{}, nil)
+	return true
 }

@@ -17,10 +17,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sealift/internal/channel"
 	"sealift/internal/launch"
+	"sealift/internal/platform/sandbox/cgroup"
 	"sealift/suit"
 )
 
@@ -49,6 +51,11 @@ type Host struct {
 	ctx   context.Context
 	close context.CancelFunc
 
+	group    *cgroup.Group // of all UAs; nil where none can be made
+	groupErr error         // why
+	number   atomic.Uint64 // of the last UA's process
+	users    sync.Mutex    // while a user is chosen
+
 	mu  sync.Mutex
 	uas map[key]*ua
 }
@@ -74,12 +81,23 @@ func NewHost(cfg Config) (*Host, error) {
 	if cfg.MaxPerTA == 0 {
 		cfg.MaxPerTA = 128
 	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 	store, err := OpenStore(filepath.Join(cfg.Dir, "components"), cfg.MaxBytes)
 	if err != nil {
 		return nil, err
 	}
+	group, groupErr := makeGroup(cfg.Dir)
+	if groupErr != nil && !errors.Is(groupErr, cgroup.ErrUnsupported) {
+		return nil, groupErr
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Host{cfg: cfg, store: store, ctx: ctx, close: cancel, uas: map[key]*ua{}}, nil
+	h := &Host{cfg: cfg, store: store, ctx: ctx, close: cancel, group: group, groupErr: groupErr, uas: map[key]*ua{}}
+	for _, text := range h.Missing() {
+		cfg.Log.Warn("UAs are kept apart less well than they could be", "missing", text)
+	}
+	return h, nil
 }
 
 // Install stages the content of a component.
@@ -237,6 +255,11 @@ func (h *Host) Close() {
 		})
 	}
 	wg.Wait()
+	if h.group != nil {
+		if err := h.group.Remove(); err != nil {
+			h.cfg.Log.Warn("removing the control group of the UAs", "error", err)
+		}
+	}
 }
 
 // entry returns the record of a component, a new one if need be.

@@ -12,58 +12,57 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"sealift/internal/channel"
 	"sealift/internal/launch"
+	"sealift/internal/platform/sandbox"
 	"sealift/suit"
 )
 
-// TestMain lets the test binary play the UAs.
+// TestMain lets the test binary be the first stage of the UAs' sandboxes.
 func TestMain(m *testing.M) {
-	if addr, ok := os.LookupEnv("SEALIFT_TEST_ADDR"); ok {
-		if len(os.Args) > 1 && os.Args[1] == "ask" {
-			askForTA()
-		}
-		playUA(addr)
+	sandbox.Init()
+	code := m.Run()
+	if built.dir != "" {
+		os.RemoveAll(built.dir)
 	}
-	os.Exit(m.Run())
+	os.Exit(code)
 }
 
-// askForTA is what a UA does that loads its TA. It does not serve before it has its answer, as a careless one would.
-func askForTA() {
-	c, err := net.Dial("unix", os.Getenv("SEALIFT_REQUEST_TA"))
-	if err != nil {
-		os.Exit(1)
-	}
-	if answer, err := io.ReadAll(c); err != nil || string(answer) != requestNoted {
-		os.Exit(1)
-	}
+var built struct {
+	sync.Once
+	dir  string
+	data []byte
+	err  error
 }
 
-// playUA serves addr: what comes goes to the TA, and the answer comes back.
-func playUA(addr string) {
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		os.Exit(1)
-	}
-	for {
-		c, err := ln.Accept()
-		if err != nil {
-			os.Exit(1)
+// program is a static program that plays UAs: the inmate of package sandbox.
+func program(t testing.TB) []byte {
+	t.Helper()
+	built.Do(func() {
+		if built.dir, built.err = os.MkdirTemp("", "ree-test-"); built.err != nil {
+			return
 		}
-		ta, err := net.Dial("unix", os.Getenv("SEALIFT_TA"))
-		if err != nil {
-			c.Close()
-			continue
+		file := filepath.Join(built.dir, "inmate")
+		cmd := exec.Command("go", "build", "-o", file, "sealift/internal/platform/sandbox/testdata/inmate")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if text, err := cmd.CombinedOutput(); err != nil {
+			built.err = fmt.Errorf("%w: %s", err, text)
+			return
 		}
-		go func() { io.Copy(ta, c); ta.(*net.UnixConn).CloseWrite() }()
-		io.Copy(c, ta)
-		c.Close()
+		built.data, built.err = os.ReadFile(file)
+	})
+	if built.err != nil {
+		t.Fatal(built.err)
 	}
+	return built.data
 }
 
 var uaID = suit.ComponentID{[]byte("ree"), []byte("app"), []byte("ua")}
@@ -83,14 +82,19 @@ func newHost(t *testing.T, dir string) *Host {
 	return h
 }
 
-// install puts a script in place that runs the test binary as a UA, or one that fails.
-func install(t *testing.T, h *Host, script string) {
+// install puts a program in place.
+func install(t *testing.T, h *Host, content []byte) {
 	t.Helper()
-	w, err := h.Install("d1", uaID)
+	installAs(t, h, uaID, content)
+}
+
+func installAs(t *testing.T, h *Host, id suit.ComponentID, content []byte) {
+	t.Helper()
+	w, err := h.Install("d1", id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.WriteString(w, script); err != nil {
+	if _, err := w.Write(content); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Commit(); err != nil {
@@ -98,15 +102,7 @@ func install(t *testing.T, h *Host, script string) {
 	}
 }
 
-func serving(t *testing.T) string {
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return "#!/bin/sh\nSEALIFT_TEST_ADDR=$1 exec " + exe + "\n"
-}
-
-var spec = launch.Spec{Args: []string{"${HOST}:${PORT}"}, Ports: []launch.Port{{Name: "http"}}}.Marshal()
+var spec = launch.Spec{Args: []string{"relay", "${HOST}:${PORT}"}, Ports: []launch.Port{{Name: "http"}}}.Marshal()
 
 func call(t *testing.T, addr string) string {
 	t.Helper()
@@ -128,7 +124,7 @@ func call(t *testing.T, addr string) string {
 func TestUAReachesItsTAAndComesBack(t *testing.T) {
 	dir := t.TempDir()
 	h := newHost(t, dir)
-	install(t, h, serving(t))
+	install(t, h, program(t))
 	for range 2 { // the second call finds it running
 		if err := h.Start(t.Context(), "d1", uaID, spec); err != nil {
 			t.Fatal(err)
@@ -177,19 +173,9 @@ func TestUAReachesItsTAAndComesBack(t *testing.T) {
 
 func TestUASeesItsName(t *testing.T) {
 	h := newHost(t, t.TempDir())
-	w, err := h.Install("d1", uaID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	shell, err := os.ReadFile("/bin/sh")
-	if err == nil {
-		_, err = w.Write(shell)
-	}
-	if err = errors.Join(err, w.Commit()); err != nil {
-		t.Fatal(err)
-	}
+	install(t, h, program(t))
 	for name, want := range map[string]string{"": "ua\n", "tool": "tool\n"} {
-		s := launch.Spec{Name: name, Args: []string{"-c", "echo $0; exec sleep 100"}}.Marshal()
+		s := launch.Spec{Name: name, Args: []string{"myname"}}.Marshal()
 		if err := h.Start(t.Context(), "d1", uaID, s); err != nil {
 			t.Fatal(err)
 		}
@@ -210,11 +196,11 @@ func TestUAThatCannotStart(t *testing.T) {
 	if err := h.Start(t.Context(), "d1", uaID, spec); !errors.Is(err, channel.ErrNotFound) {
 		t.Errorf("a UA that is not installed: %v", err)
 	}
-	install(t, h, "#!/bin/sh\nexit 7\n")
-	if err := h.Start(t.Context(), "d1", uaID, spec); !errors.Is(err, channel.ErrExec) || !strings.Contains(err.Error(), "7") {
+	install(t, h, program(t))
+	if err := h.Start(t.Context(), "d1", uaID, launch.Spec{Args: []string{"exit", "7"}, Ports: []launch.Port{{Name: "p"}}}.Marshal()); !errors.Is(err, channel.ErrExec) || !strings.Contains(err.Error(), "7") {
 		t.Errorf("a UA that crashes: %v", err)
 	}
-	install(t, h, "not a program")
+	install(t, h, []byte("not a program"))
 	if err := h.Start(t.Context(), "d1", uaID, spec); !errors.Is(err, channel.ErrExec) {
 		t.Errorf("no program: %v", err)
 	}
@@ -237,12 +223,12 @@ func TestUAThatCannotStart(t *testing.T) {
 
 func TestUpdateReplacesTheRunningProgram(t *testing.T) {
 	h := newHost(t, t.TempDir())
-	install(t, h, serving(t))
+	install(t, h, program(t))
 	if err := h.Start(t.Context(), "d1", uaID, spec); err != nil {
 		t.Fatal(err)
 	}
 	before := h.Status("d1")[0]
-	install(t, h, serving(t)+"# newer\n")
+	install(t, h, append(slices.Clone(program(t)), "newer"...))
 	if err := h.Start(t.Context(), "d1", uaID, spec); err != nil {
 		t.Fatal(err)
 	}
@@ -310,7 +296,7 @@ func TestStagingIsAtomicAndBounded(t *testing.T) {
 
 func TestDeepStateFolder(t *testing.T) {
 	h := newHost(t, filepath.Join(t.TempDir(), strings.Repeat("deep", 30)))
-	install(t, h, serving(t))
+	install(t, h, program(t))
 	if err := h.Start(t.Context(), "d1", uaID, spec); err != nil {
 		t.Fatal(err)
 	}
@@ -324,8 +310,9 @@ func TestUAAsksForItsTA(t *testing.T) {
 	h := newHost(t, t.TempDir())
 	asked := make(chan string, 2)
 	h.cfg.Request = func(_ context.Context, instance, app, ta string) { asked <- instance + "/" + app + "/" + ta }
-	install(t, h, strings.TrimSuffix(serving(t), "\n")+" ask\n")
-	if err := h.Start(t.Context(), "d1", uaID, spec); err != nil {
+	install(t, h, program(t))
+	asking := launch.Spec{Args: []string{"relay", "${HOST}:${PORT}", "ask"}, Ports: []launch.Port{{Name: "http"}}}.Marshal()
+	if err := h.Start(t.Context(), "d1", uaID, asking); err != nil {
 		t.Fatal(err)
 	}
 	if got := <-asked; got != "d1/app/ta" {

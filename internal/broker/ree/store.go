@@ -5,6 +5,10 @@
 // Package ree is the REE half of a device's applications: it keeps the components that Agents hand out of their TEEs (the
 // UAs), runs them as supervised programs, and gives each a Unix socket that reaches its TA.
 //
+// UAs are strangers to the Broker and to each other. Each runs under a user of its own, where the Broker is root, and in a sandbox of its
+// own (sandbox.ProfileUA): of the host's files it sees its own folder, two sockets, and what is needed to find others in the network; it
+// listens on its published ports and on no other; its limits bind all its processes together. See Host.Missing for what may not be had.
+//
 // A component is written to a staging file, synced, and renamed into place, so a crash leaves the old version or the new
 // one, never a part. What a program is started with is stored beside it in the same way; after a crash of the Broker the
 // programs come back without the Agents having to ask again.
@@ -29,6 +33,7 @@ const (
 	programFile = "program"
 	launchFile  = "launch.cbor"
 	portsFile   = "ports.json"
+	userFile    = "user"
 	logFile     = "log"
 	workDir     = "work"
 )

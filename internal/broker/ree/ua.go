@@ -5,7 +5,6 @@
 package ree
 
 import (
-	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -63,10 +62,6 @@ func (u *ua) begin(encoded []byte) error {
 	if u.info, err = os.Stat(program); err != nil {
 		return classify(err)
 	}
-	work := u.host.store.path(u.key, workDir)
-	if err := os.MkdirAll(work, 0o700); err != nil {
-		return classify(err)
-	}
 	ports, err := u.ports(spec.Ports)
 	if err != nil {
 		return err
@@ -79,7 +74,7 @@ func (u *ua) begin(encoded []byte) error {
 		return err
 	}
 	vars, addrs := u.variables(spec, ports)
-	env := []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + work}
+	env := []string{"PATH=/", "HOME=" + insideWork}
 	for name, value := range vars {
 		env = append(env, "SEALIFT_"+name+"="+value)
 	}
@@ -87,10 +82,14 @@ func (u *ua) begin(encoded []byte) error {
 	for _, p := range spec.Ports {
 		listen = append(listen, addrs[p.Name])
 	}
+	start, err := u.confined(spec, launch.Expand(spec.Args, vars), append(env, spec.Env...), ports)
+	if err != nil {
+		u.halt()
+		return err
+	}
 	u.encoded = encoded
 	u.proc = supervise.Start(supervise.Spec{
-		Name: u.key.id().String(), Path: program, Arg0: cmp.Or(spec.Name, "ua"), Args: launch.Expand(spec.Args, vars), Env: append(env, spec.Env...), Dir: work,
-		Log: u.host.store.path(u.key, logFile), Listen: listen, Restart: spec.Restart, MemoryBytes: spec.MemoryBytes,
+		Name: u.key.id().String(), Start: start, Log: u.host.store.path(u.key, logFile), Listen: listen, Restart: spec.Restart,
 	})
 	u.published.Store(&running{proc: u.proc, ports: addrs})
 	return nil
@@ -126,7 +125,7 @@ func (u *ua) status() (Status, bool) {
 // variables returns what ${...} and SEALIFT_... stand for, and the published addresses by name.
 func (u *ua) variables(spec launch.Spec, ports map[string]int) (vars, addrs map[string]string) {
 	host := u.host.cfg.PublishOn
-	vars = map[string]string{"TA": u.relay.path, "REQUEST_TA": u.ask.path, "HOST": host}
+	vars = map[string]string{"TA": insideTA, "REQUEST_TA": insideAsk, "HOST": host}
 	addrs = map[string]string{}
 	for i, p := range spec.Ports {
 		number := strconv.Itoa(ports[p.Name])
@@ -241,6 +240,10 @@ func (u *ua) listen(purpose string, serve func(context.Context, net.Conn)) (*rel
 	_ = os.Remove(path) // left by a Broker that was killed; the lock on the state folder says that it is gone
 	ln, err := net.Listen("unix", path)
 	if err != nil {
+		return nil, classify(err)
+	}
+	if err := os.Chmod(path, 0o666); err != nil { // the UA's user is another one; nobody else gets through the folder
+		ln.Close()
 		return nil, classify(err)
 	}
 	ctx, cancel := context.WithCancel(u.host.ctx)

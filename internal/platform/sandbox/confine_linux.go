@@ -56,12 +56,41 @@ const (
 // Probe tells.
 func enterLandlock(s setup) error {
 	domain := landlock.V7.BestEffort()
+	if s.Profile == ProfileUA {
+		return landlockUA(s)
+	}
 	if s.Profile != ProfileTA {
 		if err := domain.RestrictNet(); err != nil {
 			return err
 		}
 		return domain.RestrictScoped()
 	}
+	rules, err := fileRules(s)
+	if err != nil {
+		return err
+	}
+	return domain.Restrict(rules...)
+}
+
+// landlockUA is the domain of a UA: it executes its program and nothing else, and listens on its ports. To connect by TCP is not among
+// what is handled. The filter of system calls keeps it from Multipath TCP, which Landlock does not see.
+func landlockUA(s setup) error {
+	domain := landlock.Config{
+		HandledAccessFS: landlock.V7.HandledAccessFS, HandledAccessNet: ll.AccessNetBindTCP, Scoped: landlock.V7.Scoped,
+	}.BestEffort()
+	rules, err := fileRules(s)
+	if err != nil {
+		return err
+	}
+	rules = append(rules, landlock.PathAccess(ll.AccessFSReadFile|ll.AccessFSExecute, s.Path))
+	for _, port := range s.Ports {
+		rules = append(rules, landlock.BindTCP(port))
+	}
+	return domain.Restrict(rules...)
+}
+
+// fileRules allow to read all that is there, and to write what is writable.
+func fileRules(s setup) ([]landlock.Rule, error) {
 	rules := []landlock.Rule{
 		landlock.PathAccess(accessRead, "/"),
 	}
@@ -78,7 +107,7 @@ func enterLandlock(s setup) error {
 	for _, target := range writable {
 		st, err := os.Stat(target)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		access := landlock.AccessFSSet(accessWrite)
 		if !st.IsDir() {
@@ -86,7 +115,7 @@ func enterLandlock(s setup) error {
 		}
 		rules = append(rules, landlock.PathAccess(access, target))
 	}
-	return domain.Restrict(rules...)
+	return rules, nil
 }
 
 // setLimits sets the program's limits, soft and hard alike. RLIMIT_CORE is 1 and not 0, because only 1 also stops the kernel

@@ -37,6 +37,8 @@ type setup struct {
 	ReadOnly  []Bind
 	ReadWrite []Bind
 	Tmpfs     []Tmpfs
+	Path, Dir string
+	Ports     []uint16
 	Limits    Limits
 	Profile   Profile
 }
@@ -44,7 +46,8 @@ type setup struct {
 func newSetup(s Spec) setup {
 	return setup{
 		Args: s.Args, Env: s.Env, Files: len(s.Files), Hostname: s.Hostname,
-		ReadOnly: s.ReadOnly, ReadWrite: s.ReadWrite, Tmpfs: s.Tmpfs, Limits: s.Limits, Profile: s.Profile,
+		ReadOnly: s.ReadOnly, ReadWrite: s.ReadWrite, Tmpfs: s.Tmpfs, Path: s.Path, Dir: s.Dir, Ports: s.Ports,
+		Limits: s.Limits, Profile: s.Profile,
 	}
 }
 
@@ -125,6 +128,11 @@ func isolate(s setup) error {
 	if err := buildRoot(mounts); err != nil {
 		return err
 	}
+	if s.Dir != "" {
+		if err := unix.Chdir(s.Dir); err != nil {
+			return fmt.Errorf("working folder: %w", err)
+		}
+	}
 	host := s.Hostname
 	if host == "" {
 		host = "tee"
@@ -173,7 +181,13 @@ func prepareExec(s setup) (*program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("environment: %w", err)
 	}
-	fd, err := unix.FcntlInt(programFD, unix.F_DUPFD_CLOEXEC, filesFD+s.Files)
+	source := programFD
+	if s.Path != "" {
+		if source, err = unix.Open(s.Path, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+			return nil, fmt.Errorf("program: %w", err)
+		}
+	}
+	fd, err := unix.FcntlInt(uintptr(source), unix.F_DUPFD_CLOEXEC, filesFD+s.Files)
 	if err != nil {
 		return nil, fmt.Errorf("program: %w", err)
 	}

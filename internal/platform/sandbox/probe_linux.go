@@ -101,9 +101,9 @@ func probeLandlock() Feature {
 func probeUsers() Feature {
 	f := Feature{Name: "users of their own", OK: CanMapUID(FirstHostUID)}
 	if f.OK {
-		f.Detail = "each instance runs as another user of the host"
+		f.Detail = "each instance and each UA runs as another user of the host"
 	} else {
-		f.Detail = "all instances run as this user of the host, apart by namespaces; root can give each its own"
+		f.Detail = "all instances and UAs run as this user of the host, apart by namespaces; root can give each its own"
 	}
 	return f
 }

@@ -4,7 +4,8 @@
 // emulator starts TEEP Agents with it, and an Agent, inside its own sandbox, starts Trusted Applications with it.
 //
 // What runs is what was measured: the program lies in a memory file (memfd_create(2)) whose seals forbid every further
-// change, its digest is taken after sealing, and the descriptor itself is executed (execveat(2)). No path is involved.
+// change, its digest is taken after sealing, and the descriptor itself is executed (execveat(2)). No path is involved. A Broker
+// starts UAs in such a sandbox too (ProfileUA): not measured, and with the machine's network.
 //
 // Around it stand, from the outside in:
 //
@@ -27,7 +28,7 @@
 //
 // The kernel lets nobody under a Landlock file system domain mount anything. An Agent has to mount to build the sandboxes of
 // its TAs, so ProfileAgent's domain covers the network, signals and abstract sockets only; its file system view is bounded by
-// its mount namespace. The same holds for ProfilePod. ProfileTA's domain covers files too.
+// its mount namespace. The same holds for ProfilePod. The domains of ProfileTA and ProfileUA cover files too.
 package sandbox
 
 import (
@@ -65,6 +66,9 @@ const (
 	// ProfilePod is for the TEEP Agent of a pod sandbox, and for the OCI runtime program that it starts: the same, and it can
 	// make user namespaces and enter namespaces, as runtime programs do.
 	ProfilePod
+	// ProfileUA is for an Untrusted Application: as ProfileTA, but in the machine's network, where it may listen on Spec.Ports and
+	// connect to anything. Its program was not measured: it is executed from Spec.Path and need not be sealed.
+	ProfileUA
 )
 
 // InsideID is the user and group of a program in its sandbox, as it sees itself.
@@ -110,6 +114,12 @@ type Spec struct {
 	ReadOnly, ReadWrite []Bind
 	// Tmpfs are its own writable folders. /tmp is always there (16 MiB unless given here).
 	Tmpfs []Tmpfs
+	// Path is where a program under ProfileUA lies inside: a ReadOnly with Exec.
+	Path string
+	// Dir is its working folder inside; the root where it is empty.
+	Dir string
+	// Ports are the TCP ports that a program under ProfileUA may listen on, as far as the kernel's Landlock covers TCP (ABI 4).
+	Ports []uint16
 	// Limits are its resource limits.
 	Limits Limits
 	// Profile chooses what it may do.
@@ -175,8 +185,11 @@ func (s Spec) withDefaults() (Spec, error) {
 	if len(s.ReadOnly)+len(s.ReadWrite)+len(s.Tmpfs) > maxBinds || len(s.Files) > maxFiles {
 		return s, fmt.Errorf("%w: too many mounts or files", ErrSpec)
 	}
-	if s.Profile < ProfileTA || s.Profile > ProfilePod {
+	if s.Profile < ProfileTA || s.Profile > ProfileUA {
 		return s, fmt.Errorf("%w: unknown profile %d", ErrSpec, s.Profile)
+	}
+	if (s.Path != "") != (s.Profile == ProfileUA) {
+		return s, fmt.Errorf("%w: a UA, and nothing else, is executed from a path", ErrSpec)
 	}
 	if len(s.Hostname) > 64 || strings.ContainsRune(s.Hostname, 0) {
 		return s, fmt.Errorf("%w: host name longer than 64 bytes", ErrSpec)

@@ -38,12 +38,13 @@ const (
 const x32Bit = 0x40000000
 
 // rule allows a system call depending on one argument: it has to be one of only (if there are any), none of not, and have no
-// bit of clear.
+// bit of clear. Never is what the third argument must not be.
 type rule struct {
 	name      string
 	argument  uint32
 	only, not []uint32
 	clear     uint32
+	never     []uint32
 }
 
 // rules are the calls whose argument decides. TAs may not make namespaces.
@@ -54,7 +55,10 @@ func rules(p Profile) []rule {
 		{name: "personality", argument: 0, only: []uint32{0, 0xffffffff}},
 		{name: "ioctl", argument: 1, not: []uint32{unix.TIOCSTI, unix.TIOCLINUX}},
 	}
-	if p == ProfileTA {
+	if p == ProfileUA {
+		r[0].only, r[0].never = []uint32{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6}, []uint32{unix.IPPROTO_MPTCP}
+	}
+	if p == ProfileTA || p == ProfileUA {
 		r = append(r, rule{name: "clone", argument: 0, clear: newNamespaces})
 	}
 	return r
@@ -139,7 +143,16 @@ func filter(p Profile) ([]bpf.Instruction, error) {
 
 // instructions checks the argument if the call is number, and gives a verdict then.
 func (r rule) instructions(number uint32) []bpf.Instruction {
-	block := []bpf.Instruction{bpf.LoadAbsolute{Off: offArgument + 8*r.argument, Size: 4}}
+	var block []bpf.Instruction
+	if len(r.never) > 0 {
+		block = append(block, bpf.LoadAbsolute{Off: offArgument + 8*2, Size: 4})
+		for _, v := range r.never {
+			block = append(block,
+				bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: v, SkipTrue: 1},
+				bpf.RetConstant{Val: retDenied})
+		}
+	}
+	block = append(block, bpf.LoadAbsolute{Off: offArgument + 8*r.argument, Size: 4})
 	if r.clear != 0 {
 		block = append(block,
 			bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: r.clear, SkipTrue: 1},

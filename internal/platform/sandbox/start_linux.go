@@ -31,6 +31,14 @@ const insideID = InsideID
 const cloneFlags = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC |
 	unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
 
+// namespaces are those that a program gets of its own.
+func (p Profile) namespaces() uintptr {
+	if p == ProfileUA {
+		return cloneFlags &^ unix.CLONE_NEWNET
+	}
+	return cloneFlags
+}
+
 // setupCaps are the capabilities that the first stage needs, in the new user namespace only, until it becomes the program.
 var setupCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_SETPCAP}
 
@@ -46,8 +54,10 @@ func (c *Cmd) Start() error {
 	if err != nil {
 		return err
 	}
-	if err := checkSealed(spec.Program); err != nil {
-		return err
+	if spec.Profile != ProfileUA {
+		if err := checkSealed(spec.Program); err != nil {
+			return err
+		}
 	}
 	if err := checkProgram(spec.Program, spec.Dynamic); err != nil {
 		return err
@@ -103,7 +113,7 @@ func (c *Cmd) command(spec Spec, control *os.File) *exec.Cmd {
 		uid, gid = spec.HostUID, spec.HostUID
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  cloneFlags,
+		Cloneflags:  spec.Profile.namespaces(),
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: insideID, HostID: uid, Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: insideID, HostID: gid, Size: 1}},
 		// Without setgroups an ordinary user cannot use a sandbox to get out of a group that denies it something.

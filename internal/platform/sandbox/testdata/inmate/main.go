@@ -41,6 +41,10 @@ func main() {
 		}
 	}
 	try, ok := tries[verb]
+	if ua, serves := uas[verb]; serves {
+		fail(ua(args))
+		return
+	}
 	if !ok {
 		fmt.Println("unknown verb", verb)
 		os.Exit(2)

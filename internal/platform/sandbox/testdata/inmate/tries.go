@@ -36,6 +36,8 @@ var tries = map[string]func([]string) error{
 	"packetdial": packetDial,
 	"tcpdial":    func(a []string) error { return dial("tcp", a[0]) },
 	"unixserve":  unixServe,
+	"listen":     func(a []string) error { _, err := net.Listen("tcp", a[0]); return err },
+	"mptcp":      func([]string) error { return call(unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP) },
 	"userns":     func([]string) error { return unix.Unshare(unix.CLONE_NEWUSER) },
 	"mountns":    func([]string) error { return unix.Unshare(unix.CLONE_NEWNS) },
 	"clonens":    cloneUser,
