@@ -93,17 +93,20 @@ func TestShared(t *testing.T) {
 
 func TestInvalid(t *testing.T) {
 	for name, change := range map[string]func(*agentconfig.Config){
-		"version":           func(c *agentconfig.Config) { c.Version = 2 },
-		"deployment":        func(c *agentconfig.Config) { c.Deployment = "" },
-		"hardware":          func(c *agentconfig.Config) { c.Hardware = "" },
-		"instance":          func(c *agentconfig.Config) { c.Instance = strings.Repeat("x", 2000) },
-		"TAM URI":           func(c *agentconfig.Config) { c.TAMURI = "" },
-		"no TAM key":        func(c *agentconfig.Config) { c.TAMKeys = nil },
-		"no owner":          func(c *agentconfig.Config) { c.Owners = nil },
-		"owner's app":       func(c *agentconfig.Config) { c.Owners[0].App = "a/b" },
-		"no verifier":       func(c *agentconfig.Config) { c.RequireTAMAttestation = true },
-		"many owners":       func(c *agentconfig.Config) { c.Owners = make([]agentconfig.Owner, 17) },
-		"shared by two":     func(c *agentconfig.Config) { c.Owners[0].App = "*"; c.Owners = append(c.Owners, agentconfig.Owner{Key: c.TAMKeys[0], App: "x"}) },
+		"version":     func(c *agentconfig.Config) { c.Version = 2 },
+		"deployment":  func(c *agentconfig.Config) { c.Deployment = "" },
+		"hardware":    func(c *agentconfig.Config) { c.Hardware = "" },
+		"instance":    func(c *agentconfig.Config) { c.Instance = strings.Repeat("x", 2000) },
+		"TAM URI":     func(c *agentconfig.Config) { c.TAMURI = "" },
+		"no TAM key":  func(c *agentconfig.Config) { c.TAMKeys = nil },
+		"no owner":    func(c *agentconfig.Config) { c.Owners = nil },
+		"owner's app": func(c *agentconfig.Config) { c.Owners[0].App = "a/b" },
+		"no verifier": func(c *agentconfig.Config) { c.RequireTAMAttestation = true },
+		"many owners": func(c *agentconfig.Config) { c.Owners = make([]agentconfig.Owner, 17) },
+		"shared by two": func(c *agentconfig.Config) {
+			c.Owners[0].App = "*"
+			c.Owners = append(c.Owners, agentconfig.Owner{Key: c.TAMKeys[0], App: "x"})
+		},
 		"signing algorithm": func(c *agentconfig.Config) { c.SigningAlg = cose.AlgA128GCM },
 		"profile":           func(c *agentconfig.Config) { c.Profile = "lax" },
 		"old results":       func(c *agentconfig.Config) { c.ResultSeconds = 1 << 40 },

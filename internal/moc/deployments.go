@@ -57,18 +57,25 @@ func (s *Server) createDeployment(c *call) (any, error) {
 		d.Packages = append(d.Packages, wanted[role].PackageRef)
 	}
 	d.Private.Wake = 1
+	if w.sharing {
+		d.Sharing, w.memory = mocapi.SharingOwner, memoryOf(wanted)
+	}
 	s.cfg.Adversary.Swap(s.engine, d)
-	err = s.store.Write(c.Context(), func(tx *store.Tx) error { return s.insert(tx, d, w) })
+	err = s.store.Write(c.Context(), func(tx *store.Tx) error { return s.insert(tx, d, w, r.ShareWith) })
 	if err != nil {
 		return nil, err
 	}
 	c.w.Header().Set("Location", "/v1/deployments/"+id)
-	return d.Deployment, nil
+	return s.view(c, d), nil
 }
 
 // insert places a deployment and stores it, in one transaction: two requests cannot take the same last place.
-func (s *Server) insert(tx *store.Tx, d *store.Deployment, w *wish) error {
+func (s *Server) insert(tx *store.Tx, d *store.Deployment, w *wish, shareWith string) error {
 	devices, err := tx.Devices()
+	if err != nil {
+		return err
+	}
+	tees, err := w.shareable(tx, d.Owner, shareWith)
 	if err != nil {
 		return err
 	}
@@ -80,7 +87,7 @@ func (s *Server) insert(tx *store.Tx, d *store.Deployment, w *wish) error {
 		same, err := tx.UsedBy(device, d.Owner, d.App)
 		return load{used, same}, err
 	}
-	at, err := w.choose(devices, loadOf, s.cfg.Now())
+	at, err := w.choose(devices, loadOf, tees, s.cfg.Now())
 	if err != nil {
 		return err
 	}
@@ -95,25 +102,42 @@ func (s *Server) insert(tx *store.Tx, d *store.Deployment, w *wish) error {
 		return err
 	}
 	d.Plan = plan.Steps
+	if at.tee != nil {
+		d.TEE, d.Config = at.tee.id, at.tee.members[0].Config
+		if err := tx.AddEvent(d.ID, "state", "placed in the instance %s on device %s (%s)", d.TEE, d.Device, at.cell); err != nil {
+			return err
+		}
+		return tx.InsertDeployment(d)
+	}
+	if d.Config, err = s.configure(d, plan); err != nil {
+		return err
+	}
+	if err := tx.AddEvent(d.ID, "state", "placed on device %s (%s)", d.Device, at.cell); err != nil {
+		return err
+	}
+	return tx.InsertDeployment(d)
+}
+
+// configure writes the measured configuration of a new instance.
+func (s *Server) configure(d *store.Deployment, plan *usecase.LoadPlan) ([]byte, error) {
 	encKey, err := s.keys.EncKey()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	config := agentconfig.Config{Version: agentconfig.Version, Deployment: d.ID, Hardware: d.Hardware, Instance: d.Instance,
 		TAMKeys: s.keys.Public(), TAMEncKey: encKey, SigningAlg: s.cfg.AgentSuite,
 		VerifierKeys: s.cfg.TAMVerifiers, RequireTAMAttestation: len(s.cfg.TAMVerifiers) > 0, TAMURI: d.TAMURI, Owners: []agentconfig.Owner{{Key: d.OwnerKey, App: d.App}},
 		TAOnRequest: plan.HasTrigger(usecase.TriggerUARequest)}
 	if config.Layer, err = guestPayload(d); err != nil {
-		return err
+		return nil, err
+	}
+	if d.Sharing != "" {
+		config.Owners[0].App = agentconfig.AnyApp
 	}
 	if err := config.Validate(); err != nil {
-		return err
+		return nil, err
 	}
-	d.Config = config.Marshal()
-	if err := tx.AddEvent(d.ID, "state", "placed on device %s (%s)", d.Device, at.cell); err != nil {
-		return err
-	}
-	return tx.InsertDeployment(d)
+	return config.Marshal(), nil
 }
 
 // newID makes an identifier that is also a label of a host name.
@@ -159,6 +183,14 @@ func (s *Server) view(c *call, d *store.Deployment) mocapi.Deployment {
 	if d.State != mocapi.StateRemoved {
 		if dev, err := s.store.Device(c.Context(), d.Device); err == nil && !dev.Live(s.cfg.Now()) {
 			out.DeviceSilentSince = dev.Seen
+		}
+	}
+	if d.Sharing != "" && d.State != mocapi.StateRemoved {
+		beside, err := s.store.InTEE(c.Context(), d.TEE)
+		for _, o := range beside {
+			if err == nil && o.ID != d.ID {
+				out.SharesWith = append(out.SharesWith, o.ID)
+			}
 		}
 	}
 	if s.cfg.Adversary == tam.BreakPDEarly && out.AgentKey != nil {

@@ -3,11 +3,13 @@
 package moc
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"sealift/internal/fault"
@@ -144,12 +146,11 @@ func (s *Server) applyAnnouncement(c *call, a *mocapi.Announcement) error {
 		return err
 	}
 	for _, d := range on {
-		i := slices.IndexFunc(a.Instances, func(st mocapi.InstanceStatus) bool { return st.ID == d.ID })
-		gone := i < 0 && d.Private.Dropped != 0 && a.Generation >= d.Private.Dropped
+		i := slices.IndexFunc(a.Instances, func(st mocapi.InstanceStatus) bool { return st.ID == d.TEE })
+		gone := (i < 0 || course.Needed(d, on)) && d.Private.Dropped != 0 && a.Generation >= d.Private.Dropped
 		var status *mocapi.InstanceStatus
 		if i >= 0 {
-			status = &a.Instances[i]
-			status.Transfers = nameTransfers(d, status.Transfers)
+			status = statusOf(d, a.Instances[i])
 		}
 		if !gone && d.Private.Seen == (d.Private.Seen || i >= 0) && d.RelayAddr == a.RelayAddr && reflect.DeepEqual(status, d.InstanceStatus) {
 			continue
@@ -166,6 +167,23 @@ func (s *Server) applyAnnouncement(c *call, a *mocapi.Announcement) error {
 		}
 	}
 	return nil
+}
+
+// statusOf is what the status of an instance says of one of its deployments.
+func statusOf(d *store.Deployment, st mocapi.InstanceStatus) *mocapi.InstanceStatus {
+	st.Transfers = nameTransfers(d, st.Transfers)
+	if d.Sharing == "" {
+		return &st
+	}
+	own := func(component, kind string) bool { return strings.HasPrefix(component, kind+"/"+d.App+"/") }
+	st.UAs = slices.DeleteFunc(slices.Clone(st.UAs), func(u mocapi.UAStatus) bool { return !own(u.Component, classes[usecase.UA]) })
+	st.TAs = slices.DeleteFunc(slices.Clone(st.TAs), func(t mocapi.TAStatus) bool { return !own(t.Component, classes[usecase.TA]) })
+	st.FailedTA, st.Held = "", false
+	for _, t := range st.TAs {
+		st.FailedTA, st.Held = cmp.Or(t.Failed, st.FailedTA), st.Held || t.Held
+	}
+	st.Stopped = st.Stopped || !d.Private.Stopped.IsZero() && st.Held // the instance runs for the others
+	return &st
 }
 
 // startHint is for a deployment that the device has given up.
@@ -262,10 +280,22 @@ func (s *Server) workOf(c *call, dev *store.Device) (mocapi.Work, error) {
 	if err != nil {
 		return w, fmt.Errorf("listing the work of %s: %w", dev.ID, err)
 	}
+	at := map[string]int{}
 	for _, d := range on {
-		if d.Private.Dropped == 0 {
-			w.Instances = append(w.Instances, mocapi.WantedInstance{ID: d.ID, Instance: d.Instance, Config: d.Config, Layer: layerURI(d), TAMURI: d.TAMURI, Wake: d.Private.Wake, App: d.App,
-				Stopped: !d.Private.Stopped.IsZero()})
+		if d.Private.Dropped != 0 {
+			continue
+		}
+		i, known := at[d.TEE]
+		if !known {
+			i, at[d.TEE] = len(w.Instances), len(w.Instances)
+			w.Instances = append(w.Instances, mocapi.WantedInstance{ID: d.TEE, Instance: d.Instance, Config: d.Config, Layer: layerURI(d),
+				TAMURI: s.tamURI() + "/" + d.TEE, App: d.App, Stopped: true})
+		}
+		in := &w.Instances[i]
+		if in.Stopped = in.Stopped && !d.Private.Stopped.IsZero(); d.ID == d.TEE {
+			in.Wake = d.Private.Wake
+		} else if d.Private.Stopped.IsZero() {
+			in.Further = append(in.Further, mocapi.WantedSession{TAMURI: d.TAMURI, Wake: d.Private.Wake})
 		}
 	}
 	return w, nil

@@ -16,9 +16,10 @@ import (
 )
 
 // guestPayload returns the SHA-256 of the guest payload that a new deployment's vm is booted with: that of a TA which is one, where the
-// mode has the TA in the clear and before the attestation. It is nil for all others. The owner says in the signed manifest what the TA is.
+// mode has the TA in the clear and before the attestation. It is nil for all others, and where applications share the vm: there is
+// none whose TA is in it from the beginning to the end. The owner says in the signed manifest what the TA is.
 func guestPayload(d *store.Deployment) ([]byte, error) {
-	if d.Instance != string(usecase.VM) || usecase.Mode(d.Mode).Bundled() {
+	if d.Instance != string(usecase.VM) || d.Sharing != "" || usecase.Mode(d.Mode).Bundled() {
 		return nil, nil
 	}
 	p := d.Wanted[course.TARole(d)]
@@ -75,7 +76,7 @@ func layerURI(d *store.Deployment) string {
 // rebooting refuses an update that would change what a guest is booted with. Another payload makes another launch measurement, and
 // so other sealing keys: the instance could not take over what the present one holds.
 func rebooting(d *store.Deployment, newer *store.Package) error {
-	if newer == nil || d.Instance != string(usecase.VM) || usecase.Mode(d.Mode).Bundled() {
+	if newer == nil || d.Sharing != "" || d.Instance != string(usecase.VM) || usecase.Mode(d.Mode).Bundled() {
 		return nil
 	}
 	brings, err := payloadIn(newer)

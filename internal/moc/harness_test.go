@@ -120,9 +120,10 @@ func (w *world) announce(instances ...mocapi.InstanceStatus) {
 // push makes and pushes a package with one component.
 func (w *world) push(role string, sequence uint64, id suit.ComponentID, payload string) mocapi.PackageRef {
 	w.t.Helper()
-	envelope, err := load.Manifest(w.signer, "app", role, id, sequence, []byte(payload))
+	app := string(id[1])
+	envelope, err := load.Manifest(w.signer, app, role, id, sequence, []byte(payload))
 	must(w.t, err)
-	ref, err := load.Push(w.ctx, w.owner, role, "alpha/app/"+role, envelope, []byte(payload))
+	ref, err := load.Push(w.ctx, w.owner, role, "alpha/"+app+"/"+role, envelope, []byte(payload))
 	must(w.t, err)
 	return ref
 }

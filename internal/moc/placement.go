@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"sealift/cose"
 	"sealift/internal/fault"
 	"sealift/internal/moc/mocapi"
 	"sealift/internal/store"
@@ -25,12 +26,20 @@ type wish struct {
 	device    string             // "" for any
 	labels    map[string]string  // that the device must have
 	pack      bool               // mocapi.PlacePack
+
+	sharing bool   // the instance may serve further applications of the owner
+	spread  bool   // mocapi.PlaceSpread, said explicitly
+	tee     string // the instance it has to go into; "" for any, or a new one
+	app     string
+	owner   *cose.Key
+	memory  uint64 // that the TA asks for, as far as it is known
 }
 
 // place is where a deployment goes.
 type place struct {
 	device string
 	cell   usecase.Cell
+	tee    *tee // that is there already; nil: a new one
 }
 
 // parseWish reads and checks the part of a request that placement is about. Everything of the use case that can be
@@ -40,7 +49,11 @@ func parseWish(r *mocapi.DeploymentRequest) (*wish, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.BadRequest, err)
 	}
-	w := &wish{mode: mode, device: r.Device, labels: r.Labels, pack: r.Place == mocapi.PlacePack}
+	w := &wish{mode: mode, device: r.Device, labels: r.Labels, pack: r.Place == mocapi.PlacePack, spread: r.Place == mocapi.PlaceSpread,
+		sharing: r.Sharing != "" || r.ShareWith != "", app: r.App, owner: r.OwnerKey}
+	if r.Sharing != "" && r.Sharing != mocapi.SharingOwner {
+		return nil, fault.New(fault.BadRequest, "sharing is %q, not %s", r.Sharing, mocapi.SharingOwner)
+	}
 	if err := checkLabels(r.Labels); err != nil {
 		return nil, fault.Wrap(fault.BadRequest, err)
 	}
@@ -119,10 +132,17 @@ func (w *wish) better(x load, xRoom int, y load, yRoom int) bool {
 	return xRoom > yRoom
 }
 
-// choose picks a device: the owner's preferred cell that any device can serve, on the device that suits the wish best. If
-// there is none, the fault says for each device which constraint excludes it.
-func (w *wish) choose(devices []*store.Device, loadOf func(device string) (load, error), now time.Time) (*place, error) {
-	excluded := []mocapi.Exclusion{}
+// choose picks a device: the owner's preferred cell that any device can serve, on the device that suits the wish best. Of tees, the
+// instances that the owner may share, one that fits comes before that, where the wish is to share and not to spread. If
+// there is none, the fault says for each device and instance which constraint excludes it.
+func (w *wish) choose(devices []*store.Device, loadOf func(device string) (load, error), tees []*tee, now time.Time) (*place, error) {
+	shared, excluded := w.join(tees, devices, now)
+	if shared != nil && !w.spread {
+		return shared, nil
+	}
+	if w.tee != "" {
+		return orNone(shared, excluded)
+	}
 	type candidate struct {
 		dev   *store.Device
 		cells []usecase.Cell
@@ -151,16 +171,23 @@ func (w *wish) choose(devices []*store.Device, loadOf func(device string) (load,
 			}
 		}
 		if best != nil {
-			return &place{best.dev.ID, cell}, nil
+			return &place{device: best.dev.ID, cell: cell}, nil
 		}
 	}
-	return nil, noDevice(excluded)
+	return orNone(shared, excluded)
 }
 
-// serves returns the wished cells that a device can serve, or the first constraint that excludes it.
-func (w *wish) serves(d *store.Device, used int, now time.Time) ([]usecase.Cell, *mocapi.Exclusion) {
-	no := func(constraint, format string, args ...any) ([]usecase.Cell, *mocapi.Exclusion) {
-		return nil, &mocapi.Exclusion{Device: d.ID, Constraint: constraint, Reason: fmt.Sprintf(format, args...)}
+func orNone(p *place, excluded []mocapi.Exclusion) (*place, error) {
+	if p == nil {
+		return nil, noDevice(excluded)
+	}
+	return p, nil
+}
+
+// admits returns the first constraint that excludes a device whatever runs on it, or nil.
+func (w *wish) admits(d *store.Device, now time.Time) *mocapi.Exclusion {
+	no := func(constraint, format string, args ...any) *mocapi.Exclusion {
+		return &mocapi.Exclusion{Device: d.ID, Constraint: constraint, Reason: fmt.Sprintf(format, args...)}
 	}
 	a := d.Last
 	switch {
@@ -178,6 +205,18 @@ func (w *wish) serves(d *store.Device, used int, now time.Time) ([]usecase.Cell,
 			return no("label", "its %s is %s, the request wants %s", name, got, w.labels[name])
 		}
 	}
+	return nil
+}
+
+// serves returns the wished cells that a device can serve in an instance of its own, or the first constraint that excludes it.
+func (w *wish) serves(d *store.Device, used int, now time.Time) ([]usecase.Cell, *mocapi.Exclusion) {
+	no := func(constraint, format string, args ...any) ([]usecase.Cell, *mocapi.Exclusion) {
+		return nil, &mocapi.Exclusion{Device: d.ID, Constraint: constraint, Reason: fmt.Sprintf(format, args...)}
+	}
+	if x := w.admits(d, now); x != nil {
+		return nil, x
+	}
+	a := d.Last
 	var cells []usecase.Cell
 	for _, i := range w.instances {
 		cell := usecase.Cell{Instance: i, Hardware: usecase.Hardware(a.Hardware)}
@@ -213,12 +252,17 @@ func checkLabels(labels map[string]string) error {
 
 func noDevice(excluded []mocapi.Exclusion) error {
 	if len(excluded) == 0 {
+		excluded = []mocapi.Exclusion{}
 		return fault.New(fault.NoDevice, "no device fits: none has announced itself").WithDetails(excluded).
 			WithHint("start a Broker with sealift broker run")
 	}
 	var why []string
 	for _, x := range excluded {
-		why = append(why, fmt.Sprintf("%s: %s (%s)", x.Device, x.Constraint, x.Reason))
+		where := x.Device
+		if x.TEE != "" {
+			where = fmt.Sprintf("instance %s on %s", x.TEE, x.Device)
+		}
+		why = append(why, fmt.Sprintf("%s: %s (%s)", where, x.Constraint, x.Reason))
 	}
 	return fault.New(fault.NoDevice, "no device fits: %s", strings.Join(why, "; ")).WithDetails(excluded)
 }

@@ -43,7 +43,7 @@ func TestPlacement(t *testing.T) {
 		if err != nil {
 			t.Fatal(name, err)
 		}
-		at, err := w.choose(devices, loadOf, now)
+		at, err := w.choose(devices, loadOf, nil, now)
 		if err != nil || at.device != c.want {
 			t.Errorf("%s: %+v %v, want %s", name, at, err, c.want)
 		}
@@ -52,7 +52,7 @@ func TestPlacement(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = w.choose(devices, loadOf, now)
+	_, err = w.choose(devices, loadOf, nil, now)
 	var f *fault.Error
 	if !errors.As(err, &f) || f.Code != fault.NoDevice {
 		t.Fatal(err)

@@ -80,7 +80,7 @@ func (s *Server) maintain(ctx context.Context) {
 }
 
 // retry wakes the deployments whose time has come. A removal that the Agent has not answered in time goes on without
-// it: the device destroys the instance and its secrets anyway.
+// it: the device destroys the instance and its secrets anyway, unless others need it.
 func (s *Server) retry(ctx context.Context) {
 	ids, err := s.store.DueRetries(ctx)
 	if err != nil {
@@ -91,7 +91,8 @@ func (s *Server) retry(ctx context.Context) {
 		_, err := s.store.Update(ctx, id, func(tx *store.Tx, d *store.Deployment) error {
 			d.Private.RetryAt = time.Time{}
 			if !d.Private.Deleted.IsZero() {
-				if err := course.Drop(tx, d); err != nil {
+				d.Private.Wake++
+				if err := course.GiveUp(tx, d, s.cfg.Now().Add(removalPatience)); err != nil {
 					return err
 				}
 			} else {

@@ -4,6 +4,7 @@ package moc
 
 import (
 	"fmt"
+	"slices"
 
 	"sealift/internal/fault"
 	"sealift/internal/moc/course"
@@ -45,6 +46,10 @@ func (s *Server) place(tx *store.Tx, d *store.Deployment) error {
 	dev, err := tx.Device(d.Device)
 	if err != nil {
 		return err
+	}
+	beside, err := tx.InTEE(d.TEE)
+	if err != nil || slices.ContainsFunc(beside, func(o *store.Deployment) bool { return o.ID != d.ID && o.State != mocapi.StateStopped }) {
+		return err // the instance has its place
 	}
 	used, err := tx.Used(d.Device)
 	if err != nil || used < dev.Last.Capacity {

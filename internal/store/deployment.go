@@ -4,6 +4,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -123,7 +124,7 @@ func (tx *Tx) AddEvent(deployment, kind, format string, args ...any) error {
 
 // InsertDeployment stores a new deployment with its packages. Its version becomes 1.
 func (tx *Tx) InsertDeployment(d *Deployment) error {
-	d.Version, d.Created, d.Updated = 1, tx.s.Now().UTC(), tx.s.Now().UTC()
+	d.Version, d.Created, d.Updated, d.TEE = 1, tx.s.Now().UTC(), tx.s.Now().UTC(), cmp.Or(d.TEE, d.ID)
 	rest, err := json.Marshal(fixed{d.Plan, d.Config, d.OwnerKey})
 	if err != nil {
 		return err
@@ -131,8 +132,8 @@ func (tx *Tx) InsertDeployment(d *Deployment) error {
 	if d.stored, err = d.encode(); err != nil {
 		return err
 	}
-	_, err = tx.exec("INSERT INTO deployments (id, owner, app, device, state, version, retry_at, updated, fixed, doc) VALUES (?, ?, ?, ?, ?, 1, NULL, ?, ?, ?)",
-		d.ID, d.Owner, d.App, d.Device, string(d.State), d.Updated.UnixMilli(), rest, d.stored)
+	_, err = tx.exec("INSERT INTO deployments (id, owner, app, device, tee, state, version, retry_at, updated, fixed, doc) VALUES (?, ?, ?, ?, ?, ?, 1, NULL, ?, ?, ?)",
+		d.ID, d.Owner, d.App, d.Device, d.TEE, string(d.State), d.Updated.UnixMilli(), rest, d.stored)
 	if err != nil {
 		return err
 	}
@@ -173,6 +174,30 @@ func (d *Deployment) clone() *Deployment {
 	c := *d
 	c.Wanted = maps.Clone(d.Wanted)
 	return &c
+}
+
+// InTEE returns the deployments that a TEE instance serves, those that are being removed too, the oldest first. They are shared: change
+// a copy through Update.
+func (tx *Tx) InTEE(tee string) ([]*Deployment, error) {
+	return tx.deployments("SELECT id FROM deployments WHERE tee = ? AND state <> 'removed' ORDER BY seq", tee)
+}
+
+// Sharing returns an owner's deployments whose instances may be shared, likewise.
+func (tx *Tx) Sharing(owner string) ([]*Deployment, error) {
+	all, err := tx.deployments("SELECT id FROM deployments WHERE owner = ? AND state <> 'removed' ORDER BY seq", owner)
+	return slices.DeleteFunc(all, func(d *Deployment) bool { return d.Sharing == "" }), err
+}
+
+func (tx *Tx) deployments(text string, args ...any) (out []*Deployment, err error) {
+	ids, err := scanIDs(tx.rows, text, args)
+	for _, id := range ids {
+		d, err := tx.present(id)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, d)
+	}
+	return out, err
 }
 
 // PutDeployment replaces the version of the deployment that d was made from by d; ErrConflict if it is no longer the
@@ -319,26 +344,28 @@ func (s *Store) DeploymentsOn(ctx context.Context, device string) ([]*Deployment
 	return s.deployments(ctx, "SELECT id FROM deployments WHERE device = ? AND state <> 'removed' ORDER BY seq", device)
 }
 
-// DueRetries returns the deployments whose RetryAt has come.
-func (s *Store) DueRetries(ctx context.Context) (ids []string, err error) {
-	err = s.rows(ctx, "SELECT id FROM deployments WHERE retry_at IS NOT NULL AND retry_at <= ?", []any{s.Now().UnixMilli()},
-		func(scan func(...any) error) error {
-			var id string
-			err := scan(&id)
-			ids = append(ids, id)
-			return err
-		})
-	return ids, err
+// InTEE returns the deployments that a TEE instance serves, those that are being removed too, the oldest first.
+func (s *Store) InTEE(ctx context.Context, tee string) ([]*Deployment, error) {
+	return s.deployments(ctx, "SELECT id FROM deployments WHERE tee = ? AND state <> 'removed' ORDER BY seq", tee)
 }
 
-func (s *Store) deployments(ctx context.Context, text string, args ...any) ([]*Deployment, error) {
-	var ids []string
-	err := s.rows(ctx, text, args, func(scan func(...any) error) error {
+// DueRetries returns the deployments whose RetryAt has come.
+func (s *Store) DueRetries(ctx context.Context) (ids []string, err error) {
+	return scanIDs(s.rowsWith(ctx), "SELECT id FROM deployments WHERE retry_at IS NOT NULL AND retry_at <= ?", []any{s.Now().UnixMilli()})
+}
+
+func scanIDs(rows rowsFunc, text string, args []any) (ids []string, err error) {
+	err = rows(text, args, func(scan func(...any) error) error {
 		var id string
 		err := scan(&id)
 		ids = append(ids, id)
 		return err
 	})
+	return ids, err
+}
+
+func (s *Store) deployments(ctx context.Context, text string, args ...any) ([]*Deployment, error) {
+	ids, err := scanIDs(s.rowsWith(ctx), text, args)
 	if err != nil {
 		return nil, err
 	}
@@ -380,7 +407,7 @@ func loadDeployment(id string, row rowFunc, rows rowsFunc) (*Deployment, error) 
 		return nil, fmt.Errorf("store: deployment %s: %w", id, err)
 	}
 	d := &Deployment{Deployment: doc.Public, Private: doc.Private, Wanted: map[string]*Package{}, stored: data}
-	d.Plan, d.Config, d.OwnerKey = f.Plan, f.Config, f.OwnerKey
+	d.Plan, d.Config, d.OwnerKey, d.TEE = f.Plan, f.Config, f.OwnerKey, cmp.Or(d.TEE, d.ID)
 	d.Version, d.Updated, d.Trace, d.Packages = version, time.UnixMilli(updated).UTC(), []mocapi.TraceStep{}, []mocapi.PackageRef{}
 	err = rows("SELECT doc FROM trace WHERE deployment = ? ORDER BY step", []any{id}, func(scan func(...any) error) error {
 		var data []byte

@@ -60,6 +60,7 @@ func (tx *Tx) BumpDevice(id string) (generation uint64, err error) {
 func (tx *Tx) Devices() ([]*Device, error) { return loadDevices(tx.rows) }
 
 // Used counts the instances that take a place on a device: all that are placed on it but the stopped.
+// One that serves several deployments takes one.
 func (tx *Tx) Used(device string) (n int, err error) {
 	err = tx.row(usedQuery, []any{device}, &n)
 	return n, err
@@ -71,7 +72,7 @@ func (tx *Tx) UsedBy(device, owner, app string) (n int, err error) {
 	return n, err
 }
 
-const usedQuery = "SELECT count(*) FROM deployments WHERE device = ? AND state NOT IN ('removed', 'stopped')"
+const usedQuery = "SELECT count(DISTINCT tee) FROM deployments WHERE device = ? AND state NOT IN ('removed', 'stopped')"
 
 // Device returns a device.
 func (s *Store) Device(ctx context.Context, id string) (*Device, error) {

@@ -281,7 +281,7 @@ func (e *Engine) failure(ctx context.Context, id string, key *cose.Key, m *teep.
 			return err
 		}
 		if !d.Private.Deleted.IsZero() {
-			return course.Drop(tx, d) // destroying the instance removes what the Agent could not
+			return course.GiveUp(tx, d, e.Now().Add(permanentWait)) // destroying the instance removes what the Agent could not
 		}
 		e.judge(d, m, reports)
 		return course.Refresh(tx, d)

@@ -54,7 +54,7 @@ func (e *Engine) queryResponse(ctx context.Context, id string, key *cose.Key, m 
 	if err != nil {
 		return nil, err
 	}
-	have := installed(m.TCList)
+	have := ofApp(d, installed(m.TCList))
 	var reply teep.Message
 	_, err = e.Store.Update(ctx, id, func(tx *store.Tx, d *store.Deployment) error {
 		if err := e.spend(tx, d, a); err != nil {
@@ -295,6 +295,18 @@ func installed(list []teep.SystemProperty) []mocapi.InstalledComponent {
 		out = append(out, c)
 	}
 	return out
+}
+
+// ofApp leaves out what other deployments have in the same instance.
+func ofApp(d *store.Deployment, list []mocapi.InstalledComponent) []mocapi.InstalledComponent {
+	if d.Sharing == "" {
+		return list
+	}
+	return slices.DeleteFunc(list, func(c mocapi.InstalledComponent) bool {
+		_, rest, _ := strings.Cut(c.Component, "/")
+		app, _, _ := strings.Cut(rest, "/")
+		return app != d.App
+	})
 }
 
 func digestText(d teep.Digest) string {

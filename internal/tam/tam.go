@@ -107,10 +107,20 @@ func (e *Engine) Connect(ctx context.Context, hint string) ([]byte, error) {
 		return e.challengeOn(nil, nil, terms{})
 	}
 	d, err := e.deployment(ctx, hint)
+	if errors.Is(err, teephttp.ErrNotFound) && e.serves(ctx, hint) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	return e.query(d)
+}
+
+// serves says whether the instance that was made for a deployment serves another still. Its Agent has this deployment's URI in its
+// configuration, and there is nothing to be said to it here.
+func (e *Engine) serves(ctx context.Context, hint string) bool {
+	others, err := e.Store.InTEE(ctx, hint)
+	return err == nil && len(others) > 0
 }
 
 // deployment finds what the hint names; whether the peer has to do with it shows later. For a removed one there is no TAM any
@@ -153,6 +163,9 @@ func (e *Engine) Message(ctx context.Context, hint string, msg []byte) ([]byte, 
 		}
 	}
 	d, err := e.deployment(ctx, hint)
+	if errors.Is(err, teephttp.ErrNotFound) && e.serves(ctx, hint) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,10 @@ const (
 	PlacePack   = "pack"   // that with the least room left
 )
 
+// SharingOwner allows an instance to several applications of one owner: its measured configuration has that owner's key alone, for all of
+// that owner's applications.
+const SharingOwner = "owner"
+
 // DeploymentRequest asks for a confidential resource. Packages holds those that the mode installs before PD is released
 // (UA and TA where they are packages of their own); packages with PD come with the release.
 type DeploymentRequest struct {
@@ -41,6 +45,12 @@ type DeploymentRequest struct {
 	Device    string   `json:"device,omitempty"`
 	// Labels are those that a device must have, with these values.
 	Labels map[string]string `json:"labels,omitempty"`
+	// Sharing is SharingOwner where the TEE instance may serve other applications of this owner too, those of further requests; empty: it
+	// serves this one alone. Where an instance is there already that fits, the deployment goes into it; with PlaceSpread, only
+	// where no device has room for another.
+	Sharing string `json:"sharing,omitempty"`
+	// ShareWith is a deployment of the same owner, made with Sharing, whose instance this one has to go into.
+	ShareWith string `json:"share_with,omitempty"`
 	// Place says which of the devices that fit: PlaceSpread (default) or PlacePack.
 	Place    string       `json:"place,omitempty"`
 	Packages []PackageRef `json:"packages"`
@@ -78,6 +88,10 @@ type Deployment struct {
 	Device   string    `json:"device"`
 	Emulated bool      `json:"emulated"`
 	OwnerKey *cose.Key `json:"owner_key"`
+	TEE      string    `json:"tee"`               // the instance on the device: the id of the deployment that it was made for
+	Sharing  string    `json:"sharing,omitempty"` // SharingOwner, or empty
+	// SharesWith are the other deployments in the instance.
+	SharesWith []string `json:"shares_with,omitempty"`
 
 	State     State          `json:"state"`
 	Appraised bool           `json:"appraised"` // a positive appraisal of the present Agent key and TAs was posted

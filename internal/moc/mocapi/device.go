@@ -37,7 +37,7 @@ const LeaseTime = 30 * time.Second
 
 // InstanceStatus is what a Broker knows of one TEE instance and of the UAs beside it.
 type InstanceStatus struct {
-	ID        string     `json:"id"` // the deployment
+	ID        string     `json:"id"` // Deployment.TEE of the deployments that it serves
 	Running   bool       `json:"running"`
 	UAs       []UAStatus `json:"uas,omitempty"`
 	LastError string     `json:"last_error,omitempty"` // of launching or of the last TEEP session; empty after a success
@@ -49,8 +49,17 @@ type InstanceStatus struct {
 	Held bool `json:"held,omitempty"`
 	// FailedTA says why a TA is not started again by the Agent; empty if all is well.
 	FailedTA string `json:"failed_ta,omitempty"`
+	// TAs are those of the Agent's TAs about which there is something to say.
+	TAs []TAStatus `json:"tas,omitempty"`
 	// Transfers are the large payloads that the Agent is reading now.
 	Transfers []Transfer `json:"transfers,omitempty"`
+}
+
+// TAStatus is what a Broker knows of one TA.
+type TAStatus struct {
+	Component string `json:"component"` // "tee/<app>/ta"
+	Failed    string `json:"failed,omitempty"`
+	Held      bool   `json:"held,omitempty"`
 }
 
 // Transfer is a payload on its way to an Agent.
@@ -77,18 +86,26 @@ type Work struct {
 
 // WantedInstance is one TEE instance that the device should run.
 type WantedInstance struct {
-	ID       string `json:"id"`       // the deployment
+	ID       string `json:"id"`       // Deployment.TEE of the deployments that it serves
 	Instance string `json:"instance"` // the instance type: which Agent image to launch
 	Config   []byte `json:"config"`   // measured configuration, as it goes to the platform driver
 	// Layer is the URI, by its digest, of the guest payload that a vm is booted with; empty for none.
-	Layer string `json:"layer,omitempty"`
-	TAMURI   string `json:"tam_uri"`  // where the instance's TEEP sessions go
+	Layer  string `json:"layer,omitempty"`
+	TAMURI string `json:"tam_uri"` // where the instance's TEEP sessions go, as its configuration has it
 	// Wake counts the reasons to start a TEEP session. The Broker starts one for an instance whose Wake differs from
 	// the one it last served to the end, and retries a failed session with back-off.
 	Wake uint64 `json:"wake"`
 	App  string `json:"app"`
+	// Further are the sessions of further deployments that share the instance.
+	Further []WantedSession `json:"further,omitempty"`
 	// Stopped says that the instance and its UAs are not to run. What the instance has sealed stays, and so do the UAs' files.
 	Stopped bool `json:"stopped,omitempty"`
+}
+
+// WantedSession is where the TEEP sessions of one deployment go, and how many reasons there were for one.
+type WantedSession struct {
+	TAMURI string `json:"tam_uri"`
+	Wake   uint64 `json:"wake"`
 }
 
 // Device is a confidential computing device as the M/OC knows it.
@@ -109,10 +126,13 @@ type Device struct {
 	Applied         uint64            `json:"applied"`    // of the Work it says it has
 }
 
-// Exclusion says which constraint kept a device from being chosen. The fault no-device carries a list of them as its
-// details.
+// Exclusion says which constraint kept a device, or a TEE instance that is there already, from being chosen. The fault no-device carries
+// a list of them as its details.
 type Exclusion struct {
-	Device     string `json:"device"`
-	Constraint string `json:"constraint"` // "device", "live", "hardware", "label", "instance", "capacity"
+	Device string `json:"device"`
+	TEE    string `json:"tee,omitempty"` // the instance, where it is one that could be shared
+	// Constraint is "device", "live", "hardware", "label", "instance" or "capacity"; of an instance "sharing", "name", "removal", "stopped",
+	// "ta-start", "programs" or "memory" as well.
+	Constraint string `json:"constraint"`
 	Reason     string `json:"reason"`
 }
