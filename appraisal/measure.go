@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"sealift/evidence"
+	"sealift/evidence/tpm"
 )
 
 // coveredBy names measurements that say nothing beyond another one: whose MRENCLAVE is expected may have any signer.
@@ -53,6 +54,11 @@ func (a *appraiser) measurement(name string) {
 	if slices.Contains(launchNames[a.v.Hardware], name) && len(got) > 1 {
 		got = nil // which of them was launched?
 	}
+	if len(got) == 0 && ofTPM(name) && !a.quoted() {
+		a.ok(Finding{Code: CodeMeasurement, Claim: name, Expected: "not judged: there is no quote of a TPM; what was launched is judged as a whole",
+			Got: "nothing", Source: a.policy("reference values")})
+		return
+	}
 	if len(got) == 0 {
 		got = [][]byte{nil}
 	}
@@ -61,8 +67,23 @@ func (a *appraiser) measurement(name string) {
 	}
 }
 
+// ofTPM reports whether a TPM measures what has that name (package evidence/tpm).
+func ofTPM(name string) bool { return strings.HasPrefix(name, tpm.Prefix) }
+
+// quoted reports whether the Evidence has a quote of a TPM. Whether a machine has one is part of its launch measurement, and that it
+// was taken out of the Evidence on the way does not verify, so where there is none, nothing is missing.
+func (a *appraiser) quoted() bool { return a.v.Claims != nil && len(a.v.Claims.QuoteKey) > 0 }
+
+// measuredDigest returns a measurement of that name as a digest. A TPM's are SHA-256 on every architecture.
+func measuredDigest(hw evidence.Hardware, name string, value []byte) (Digest, error) {
+	if ofTPM(name) {
+		hw = ""
+	}
+	return LaunchDigest(hw, value)
+}
+
 func (a *appraiser) compare(name string, value []byte) {
-	f := Finding{Code: CodeMeasurement, Claim: name, Got: a.measurementText(value)}
+	f := Finding{Code: CodeMeasurement, Claim: name, Got: a.measurementText(name, value)}
 	var expected, sources []string
 	var stale *ReferenceValue // lists the digest and does not count now
 	for i := range a.p.ReferenceValues {
@@ -126,7 +147,7 @@ func (a *appraiser) launched(name string, digests []Digest) (expected []Digest, 
 // was measured into it.
 func (a *appraiser) unknownMeasurement(m evidence.Measurement, names []string) {
 	f := Finding{Code: CodeUnknownMeasurement, Claim: m.Name, Expected: "a measurement with a reference value",
-		Got: a.measurementText(m.Value), Source: a.policy("reference values")}
+		Got: a.measurementText(m.Name, m.Value), Source: a.policy("reference values")}
 	cover := coveredBy[a.v.Hardware][m.Name]
 	switch launch := slices.Contains(launchNames[a.v.Hardware], m.Name); {
 	case cover != "" && slices.Contains(names, cover):
@@ -142,11 +163,11 @@ func (a *appraiser) unknownMeasurement(m evidence.Measurement, names []string) {
 }
 
 // measurementText prints a measurement as a digest, where it is one.
-func (a *appraiser) measurementText(value []byte) string {
+func (a *appraiser) measurementText(name string, value []byte) string {
 	if len(value) == 0 {
 		return "nothing"
 	}
-	if d, err := LaunchDigest(a.v.Hardware, value); err == nil {
+	if d, err := measuredDigest(a.v.Hardware, name, value); err == nil {
 		return d.String()
 	}
 	return fmt.Sprintf("%d bytes %s", len(value), hex.EncodeToString(value))

@@ -61,7 +61,7 @@ func NewAnchorRef(r evidence.Anchor) AnchorRef {
 
 // accept adds a launch measurement to the reference value of its name, or begins one.
 func (p *Policy) accept(l Launch) error {
-	d, err := LaunchDigest(l.Hardware, l.Digest)
+	d, err := measuredDigest(l.Hardware, l.Name, l.Digest)
 	if err != nil {
 		return fmt.Errorf("%s of %s: %w", l.Name, l.Hardware, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"sealift/cose"
+	"sealift/evidence/tpm"
 )
 
 // Media types of a bundle and its records.
@@ -29,13 +30,14 @@ const (
 	indEvidence     = 1 << 2
 )
 
-// Bundle is what travels as attestation-payload: a CMW collection (RFC 9999) of four records.
+// Bundle is what travels as attestation-payload: a CMW collection (RFC 9999) of four records, and a fifth where the TEE has a TPM.
 type Bundle struct {
 	Hardware     []byte   // what the hardware signed, for example a PSA token
 	HardwareType string   // its media type
 	Collateral   [][]byte // certificates in DER, leaf first, without the anchor; or what else belongs to this hardware
 	Claims       []byte   // the claims record: [Claims.Marshal]
 	Config       []byte   // the measured configuration itself, so that a Relying Party can read what was measured
+	Quote        []byte   // what the TEE's TPM quoted: tpm.Quote; empty where there is none
 }
 
 type wireBundle struct {
@@ -44,6 +46,7 @@ type wireBundle struct {
 	Collateral *wireRecord `cbor:"collateral,omitempty"`
 	Claims     wireRecord  `cbor:"claims"`
 	Config     wireRecord  `cbor:"config"`
+	Quote      *wireRecord `cbor:"tpm,omitempty"`
 }
 
 type wireRecord struct {
@@ -64,10 +67,13 @@ func (b Bundle) Marshal() []byte {
 	if len(b.Collateral) > 0 {
 		w.Collateral = &wireRecord{Type: collateralType(b.Collateral), Value: marshalChain(b.Collateral), Indicator: indEndorsements}
 	}
+	if len(b.Quote) > 0 {
+		w.Quote = &wireRecord{Type: tpm.MediaType, Value: b.Quote, Indicator: indEvidence}
+	}
 	return cose.MustMarshal(w)
 }
 
-// ParseBundle reads a bundle strictly: these four records with their types and indicators and no other, in
+// ParseBundle reads a bundle strictly: these records with their types and indicators and no other, in
 // deterministic encoding. Nothing in the result is verified.
 func ParseBundle(data []byte) (*Bundle, error) {
 	if len(data) > MaxBundle {
@@ -90,6 +96,9 @@ func ParseBundle(data []byte) (*Bundle, error) {
 			return nil, err
 		}
 		b.Collateral = chain
+	}
+	if w.Quote != nil {
+		b.Quote = w.Quote.Value
 	}
 	if !bytes.Equal(b.Marshal(), data) {
 		return nil, fmt.Errorf("%w: bundle: an unknown member, a wrong type or indicator, or not in deterministic encoding", ErrMalformed)

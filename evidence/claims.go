@@ -42,6 +42,7 @@ type Claims struct {
 	TAs          []TAClaim     // loaded TAs, in the order in which they were installed
 	Manifests    []ManifestRef // installed manifests
 	Loads        []Load        // what was loaded since the start, where the hardware has a register for it
+	QuoteKey     []byte        // name of the attestation key of the TEE's TPM (tpm.Name); empty where there is none
 }
 
 // TAClaim describes one loaded TA.
@@ -73,6 +74,7 @@ type wireClaims struct {
 	AgentEncKey  cose.RawMessage `cbor:"-70002,keyasint"`
 	TAs          []wireTA        `cbor:"-70003,keyasint"`
 	Loads        []wireLoad      `cbor:"-70004,keyasint,omitempty"`
+	QuoteKey     []byte          `cbor:"-70005,keyasint,omitempty"`
 }
 
 type wireCnf struct {
@@ -113,7 +115,7 @@ func (c Claims) Marshal() []byte {
 		Cnf: wireCnf{nonNil(c.AgentKID)}, Nonce: nonNil(c.Nonce), UEID: nonNil(c.UEID), OEMID: nonNil(c.OEMID),
 		HWModel: nonNil(c.HWModel), HWVersion: []string{c.HWVersion}, Profile: Profile,
 		ConfigDigest: c.ConfigDigest[:], AgentEncKey: keyBytes(c.AgentEncKey), TAs: []wireTA{},
-		Loads: toWireLoads(c.Loads),
+		Loads: toWireLoads(c.Loads), QuoteKey: c.QuoteKey,
 	}
 	for _, m := range c.Manifests {
 		ref := cose.MustMarshal(wireReference{URI: m.URI, Digest: toWire(m.Digest)})
@@ -176,7 +178,7 @@ func ParseClaims(data []byte) (*Claims, error) {
 		return nil, fmt.Errorf("%w: claims: hwversion or configuration digest has the wrong length", ErrMalformed)
 	}
 	c := &Claims{Nonce: w.Nonce, UEID: w.UEID, OEMID: w.OEMID, HWModel: w.HWModel, HWVersion: w.HWVersion[0],
-		AgentKID: w.Cnf.KID, ConfigDigest: [32]byte(w.ConfigDigest)}
+		AgentKID: w.Cnf.KID, ConfigDigest: [32]byte(w.ConfigDigest), QuoteKey: w.QuoteKey}
 	var err error
 	if c.AgentEncKey, err = cose.ParseKey(w.AgentEncKey); err != nil {
 		return nil, fmt.Errorf("%w: claims: the Agent's encryption key: %w", ErrMalformed, err)

@@ -14,6 +14,7 @@ type HardwareEvidence struct {
 	Data       []byte   // what it signed
 	MediaType  string   // of Data
 	Collateral [][]byte // certificates in DER, leaf first; or what else the hardware's verifier documents
+	Quote      []byte   // of the TEE's TPM, by the key that the claims name: tpm.Quote; empty where there is none
 }
 
 // Collect makes an Agent's Evidence: it completes the claims with the thumbprint of the Agent's key and the digest of
@@ -30,6 +31,6 @@ func Collect(c Claims, hw string, agentKey *cose.Key, config []byte, sign func(b
 	if err != nil {
 		return nil, fmt.Errorf("ask the hardware for Evidence: %w", err)
 	}
-	b := Bundle{Hardware: e.Data, HardwareType: e.MediaType, Collateral: e.Collateral, Claims: record, Config: config}
+	b := Bundle{Hardware: e.Data, HardwareType: e.MediaType, Collateral: e.Collateral, Claims: record, Config: config, Quote: e.Quote}
 	return b.Marshal(), nil
 }

@@ -105,6 +105,7 @@ func VerifyRecorded(bundle, challenge []byte, in Input) (*VerifiedHardware, erro
 		checkConfig(b, c, hw, f)
 		checkInstance(c, hw, f)
 		checkLoads(c, hw, f)
+		checkQuote(b, c, hw, f)
 	}
 	if len(f.all) > 0 || hw == nil || c == nil {
 		return nil, f.err()

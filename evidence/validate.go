@@ -5,6 +5,7 @@ package evidence
 import (
 	"fmt"
 
+	"sealift/evidence/tpm"
 	"sealift/suit"
 )
 
@@ -32,6 +33,9 @@ func (c *Claims) Validate() error {
 		if r.n < r.min || r.n > r.max {
 			return fmt.Errorf("%w: claims: %s: %d, want %d to %d", ErrMalformed, r.name, r.n, r.min, r.max)
 		}
+	}
+	if n := len(c.QuoteKey); n != 0 && n != tpm.NameSize {
+		return fmt.Errorf("%w: claims: name of the TPM's attestation key: %d bytes, want %d", ErrMalformed, n, tpm.NameSize)
 	}
 	if n := len(c.OEMID); n != 3 && n != 16 {
 		return fmt.Errorf("%w: claims: oemid: %d bytes, want 3 or 16", ErrMalformed, n)

@@ -118,6 +118,7 @@ func Verify(bundle []byte, in Input) (*Verified, error) {
 		checkConfig(b, claims, hw, f)
 		checkInstance(claims, hw, f)
 		checkLoads(claims, hw, f)
+		checkQuote(b, claims, hw, f)
 	}
 	if len(f.all) > 0 || hw == nil || claims == nil {
 		return nil, f.err()

@@ -35,6 +35,7 @@ type world struct {
 	hw       string // the name that the hardware gives itself
 	agent    [32]byte
 	change   func(*evidence.HardwareEvidence) // what a test does to the hardware's part
+	binding  func(b []byte)                   // gets the binding before that; may be nil
 }
 
 func newWorld(t testing.TB) *world {
@@ -81,6 +82,9 @@ func must(t testing.TB, err error) {
 
 func (w *world) sign(b [64]byte) (evidence.HardwareEvidence, error) {
 	e, err := w.device.Evidence(rand.Reader, emuroot.Request{Binding: b, Launch: w.agent[:], Config: sha256.Sum256(w.config)})
+	if w.binding != nil {
+		w.binding(b[:])
+	}
 	if w.change != nil {
 		w.change(&e)
 	}

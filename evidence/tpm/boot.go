@@ -12,6 +12,9 @@ import (
 	"sealift/evidence/eventlog"
 )
 
+// Prefix begins the name of everything that a TPM has measured.
+const Prefix = "TPM-"
+
 // Names of what was booted. "TPM-PCR" and a number is anything else that was measured into that register.
 const (
 	Kernel    = "TPM-KERNEL"    // a program that firmware started: its Authenticode digest (PCR4)
