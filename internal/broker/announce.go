@@ -92,6 +92,7 @@ func (b *Broker) announcement() mocapi.Announcement {
 		st.Running, st.LastError = r.status()
 		st.GaveUp, st.FailedTA = r.hopeless()
 		st.Stopped, st.Held = r.rests()
+		st.TAs = r.remarkable()
 		st.Transfers = r.transfers()
 		for _, u := range b.host.Status(id) {
 			st.UAs = append(st.UAs, mocapi.UAStatus{Component: u.Component.String(), Running: u.Running, Ports: u.Ports})

@@ -48,6 +48,35 @@ func TestInstanceFromWishToRemoval(t *testing.T) {
 	}
 }
 
+// TestFurtherSessions: an instance that several deployments share has a session with each, when there is a reason for it, and all of them
+// after it was launched again.
+func TestFurtherSessions(t *testing.T) {
+	m, tee := newFakeMOC(t), &fakeTEE{instances: map[string]*fakeAgent{}}
+	start(t, m, tee, t.TempDir())
+	visits := func(want string) {
+		t.Helper()
+		eventually(t, want, func() bool {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			slices.Sort(m.visited)
+			return strings.Join(m.visited, " ") == want
+		})
+	}
+	m.want(1, "d1")
+	visits("d1")
+	m.wantFurther(1, 1, 1)
+	visits("d1 d2 d3")
+	m.wantFurther(1, 1, 2)
+	visits("d1 d2 d3 d3")
+	m.wantFurther(2, 1)
+	visits("d1 d1 d2 d3 d3")
+	tee.kill("d1")
+	visits("d1 d1 d1 d2 d2 d3 d3")
+	if tee.launches != 2 {
+		t.Errorf("%d launches", tee.launches)
+	}
+}
+
 // TestStopAndStart: a stopped instance is ended and kept, also by a Broker that is new, and runs again when it is wanted to.
 func TestStopAndStart(t *testing.T) {
 	m, tee, dir := newFakeMOC(t), &fakeTEE{instances: map[string]*fakeAgent{}}, t.TempDir()

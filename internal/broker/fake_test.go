@@ -36,6 +36,7 @@ type fakeMOC struct {
 	holder    string // BrokerID that holds the device
 	down      bool
 	sessions  int
+	visited   []string // the deployments whose sessions those were
 	heard     []string // what Agents sent to the TAM
 	blobs     map[string]string
 	changed   chan struct{}
@@ -127,6 +128,7 @@ func (m *fakeMOC) tam(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	m.sessions++
+	m.visited = append(m.visited, r.PathValue("id"))
 	m.heard = append(m.heard, string(body))
 	w.WriteHeader(http.StatusNoContent)
 }
@@ -157,6 +159,19 @@ func (m *fakeMOC) state() (a mocapi.Announcement, sessions int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.announced, m.sessions
+}
+
+// wantFurther wants an instance d1 that serves two more deployments, with these reasons for their sessions.
+func (m *fakeMOC) wantFurther(wakes ...uint64) {
+	m.want(wakes[0], "d1")
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, wake := range wakes[1:] {
+		m.work.Instances[0].Further = append(m.work.Instances[0].Further, mocapi.WantedSession{TAMURI: fmt.Sprintf("%s/tam/d%d", m.URL, i+2), Wake: wake})
+	}
+	m.work.Generation++
+	close(m.changed)
+	m.changed = make(chan struct{})
 }
 
 // wantStopped wants the instances that are wanted stopped, or running again.

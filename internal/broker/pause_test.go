@@ -18,14 +18,15 @@ func TestPause(t *testing.T) {
 	r := &runner{kick: make(chan struct{}, 1), wanted: mocapi.WantedInstance{Wake: 7}}
 	long := func() *backoff { return &backoff{min: time.Hour, max: time.Hour, next: time.Hour} }
 	ended := make(chan bool)
-	go func() { ended <- r.pause(t.Context(), long(), 7) }()
+	reason := func(wake uint64) []mocapi.WantedSession { return []mocapi.WantedSession{{Wake: wake}} }
+	go func() { ended <- r.pause(t.Context(), long(), reason(7)) }()
 	r.want(mocapi.WantedInstance{Wake: 7})
 	r.want(mocapi.WantedInstance{Wake: 8})
 	if !<-ended {
 		t.Error("it says that the context has ended")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	go func() { ended <- r.pause(ctx, long(), 8) }()
+	go func() { ended <- r.pause(ctx, long(), reason(8)) }()
 	r.want(mocapi.WantedInstance{Wake: 8})
 	select {
 	case <-ended:

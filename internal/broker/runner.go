@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,12 +31,12 @@ type runner struct {
 
 	mu      sync.Mutex
 	wanted  mocapi.WantedInstance
-	served  uint64 // the Wake that was served to the end
-	fresh   bool   // no session has ended well since the last attach
+	served  map[string]uint64 // the Wake that was served to the end since the last attach, by TAM URI
 	agent   *channel.AgentClient
 	err     error              // of the last attempt to launch, attach or talk
 	reeErr  error              // of the last thing that the Agent asked of the REE
 	refusal string             // what the Agent itself says is wrong
+	tas     []mocapi.TAStatus  // of those about which there is something to say
 	failed  string             // the TA that keeps ending, as the Agent tells it
 	held    bool               // the Agent runs no TA until the owner consents, as it tells
 	gaveUp  bool               // it is not launched any more
@@ -109,6 +110,13 @@ func (r *runner) rests() (stopped, held bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.stopped, r.held
+}
+
+// remarkable lists the TAs about which there is something to say.
+func (r *runner) remarkable() []mocapi.TAStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tas
 }
 
 // note records how the last attempt went and has it announced.
@@ -185,7 +193,7 @@ func (r *runner) halt(retry *backoff) {
 	}
 	retry.reset()
 	r.mu.Lock()
-	r.stopped, r.gaveUp, r.held, r.err, r.reeErr, r.failed, r.refusal = true, false, false, nil, nil, "", ""
+	r.stopped, r.gaveUp, r.held, r.err, r.reeErr, r.failed, r.refusal, r.tas = true, false, false, nil, nil, "", "", nil
 	r.mu.Unlock()
 	r.b.notify()
 	r.log.Info("the TEE instance is stopped")
@@ -206,7 +214,7 @@ func (r *runner) halt(retry *backoff) {
 func (r *runner) awaitWake() {
 	r.mu.Lock()
 	r.gaveUp = true
-	wake := r.wanted.Wake
+	reasons := sessions(r.wanted)
 	r.mu.Unlock()
 	r.b.notify()
 	r.log.Error("the TEE instance is given up until it is asked for again", "tries", maxTries)
@@ -217,7 +225,7 @@ func (r *runner) awaitWake() {
 			return
 		}
 		r.mu.Lock()
-		again := r.wanted.Wake != wake || r.wanted.Stopped
+		again := !slices.Equal(sessions(r.wanted), reasons) || r.wanted.Stopped
 		r.gaveUp = !again
 		r.mu.Unlock()
 		if again {
@@ -250,7 +258,7 @@ func (r *runner) once() error {
 	}
 	r.ask(ctx, agent) // whether it holds anything back, before it counts as running
 	r.mu.Lock()
-	r.agent, r.fresh, r.err = agent, true, nil
+	r.agent, r.served, r.err = agent, map[string]uint64{}, nil
 	r.mu.Unlock()
 	r.b.notify()
 	defer func() {
@@ -299,9 +307,8 @@ func (r *runner) serve(ctx context.Context, agent *channel.AgentClient) {
 		if _, held := r.rests(); held { // the owner's consent goes past the Broker
 			look = lookHeld
 		}
-		wake, due := r.due()
-		if due {
-			err := r.converse(ctx, agent)
+		if due := r.due(); len(due) > 0 {
+			err := r.converse(ctx, agent, due)
 			if ctx.Err() != nil {
 				return
 			}
@@ -309,15 +316,12 @@ func (r *runner) serve(ctx context.Context, agent *channel.AgentClient) {
 			r.note(err)
 			if err != nil {
 				r.log.Warn("a TEEP session has failed", "error", err)
-				if !r.pause(ctx, retry, wake) {
+				if !r.pause(ctx, retry, r.due()) {
 					return
 				}
 				continue
 			}
 			retry.reset()
-			r.mu.Lock()
-			r.served, r.fresh = wake, false
-			r.mu.Unlock()
 			continue
 		}
 		select {
@@ -332,7 +336,7 @@ func (r *runner) serve(ctx context.Context, agent *channel.AgentClient) {
 
 // pause waits after a failed session: for the next delay, or until the M/OC has a newer reason for one. It reports whether ctx
 // still lives.
-func (r *runner) pause(ctx context.Context, retry *backoff, failed uint64) bool {
+func (r *runner) pause(ctx context.Context, retry *backoff, failed []mocapi.WantedSession) bool {
 	t := time.NewTimer(retry.delay())
 	defer t.Stop()
 	for {
@@ -342,7 +346,7 @@ func (r *runner) pause(ctx context.Context, retry *backoff, failed uint64) bool 
 		case <-ctx.Done():
 			return false
 		case <-r.kick:
-			if wake, _ := r.due(); wake != failed {
+			if !slices.Equal(r.due(), failed) {
 				return true
 			}
 		}
@@ -358,15 +362,20 @@ func (r *runner) ask(ctx context.Context, agent *channel.AgentClient) {
 		return
 	}
 	failed, held := "", false
+	var tas []mocapi.TAStatus
 	for _, ta := range st.TAs {
-		held = held || ta.State == channel.TAHeld
+		one := mocapi.TAStatus{Component: ta.ID.String(), Held: ta.State == channel.TAHeld}
 		if ta.State == taFailed && len(ta.ID) == 3 { // not one that waits for its PD
-			failed = fmt.Sprintf("the TA %s keeps ending: %s (started %d times)", ta.ID, ta.LastExit, ta.Restarts)
+			one.Failed = fmt.Sprintf("the TA %s keeps ending: %s (started %d times)", ta.ID, ta.LastExit, ta.Restarts)
+			failed = one.Failed
+		}
+		if held = held || one.Held; one.Held || one.Failed != "" {
+			tas = append(tas, one)
 		}
 	}
 	r.mu.Lock()
-	changed := r.failed != failed || r.held != held
-	r.refusal, r.failed, r.held = st.LastError, failed, held
+	changed := !slices.Equal(r.tas, tas)
+	r.refusal, r.failed, r.held, r.tas = st.LastError, failed, held, tas
 	r.mu.Unlock()
 	if changed {
 		r.b.notify()
@@ -382,9 +391,17 @@ const (
 	lookHeld  = 300 * time.Millisecond
 )
 
-// due reports whether a session is due, and for which wake.
-func (r *runner) due() (uint64, bool) {
+// sessions are those of the deployments that an instance serves; that which its configuration names comes first.
+func sessions(w mocapi.WantedInstance) []mocapi.WantedSession {
+	return append([]mocapi.WantedSession{{TAMURI: w.TAMURI, Wake: w.Wake}}, w.Further...)
+}
+
+// due lists the sessions that there is a reason for.
+func (r *runner) due() []mocapi.WantedSession {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.wanted.Wake, r.fresh || r.wanted.Wake != r.served
+	return slices.DeleteFunc(sessions(r.wanted), func(s mocapi.WantedSession) bool {
+		wake, served := r.served[s.TAMURI]
+		return served && wake == s.Wake
+	})
 }

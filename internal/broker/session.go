@@ -10,6 +10,7 @@ import (
 	"fmt"
 
 	"sealift/internal/channel"
+	"sealift/internal/moc/mocapi"
 	"sealift/suit"
 	"sealift/teep/teephttp"
 )
@@ -84,17 +85,35 @@ func (b *Broker) withAgent(instance string, do func(*runner, *channel.AgentClien
 	return do(r, agent)
 }
 
-// converse serves a wake-up: a policy check over all of the Agent's TAMs, and the TAM that woke us if the Agent named none.
-func (r *runner) converse(ctx context.Context, agent *channel.AgentClient) error {
+// converse serves wake-ups, and notes each that was served to the end.
+func (r *runner) converse(ctx context.Context, agent *channel.AgentClient, due []mocapi.WantedSession) error {
 	r.session.Lock()
 	defer r.session.Unlock()
-	visited, err := r.policyCheck(ctx, agent)
-	if err != nil || visited > 0 {
-		return err
+	var errs []error
+	for _, s := range due {
+		err := r.visit(ctx, agent, s.TAMURI)
+		errs = append(errs, err)
+		if err == nil {
+			r.mu.Lock()
+			r.served[s.TAMURI] = s.Wake
+			r.mu.Unlock()
+		}
 	}
+	return errors.Join(errs...)
+}
+
+// visit runs a session. For the TAM that the instance's configuration names it is a policy check over all of the Agent's TAMs, and that TAM
+// if the Agent named none.
+func (r *runner) visit(ctx context.Context, agent *channel.AgentClient, tamURI string) error {
 	r.mu.Lock()
-	tamURI := r.wanted.TAMURI
+	first := r.wanted.TAMURI == tamURI
 	r.mu.Unlock()
+	if first {
+		visited, err := r.policyCheck(ctx, agent)
+		if err != nil || visited > 0 {
+			return err
+		}
+	}
 	return r.talk(ctx, agent, channel.Session{TAMURI: tamURI})
 }
 
@@ -116,14 +135,21 @@ func (r *runner) policyCheck(ctx context.Context, agent *channel.AgentClient) (v
 	return visited, nil
 }
 
-// open runs the session that an Agent has asked for, if any.
+// open runs the session that an Agent has asked for, if any. Which of several deployments it is for, their TAMs find out.
 func (r *runner) open(ctx context.Context, agent *channel.AgentClient, s channel.Session) error {
 	if s.TAMURI == "" {
 		return nil
 	}
 	r.session.Lock()
 	defer r.session.Unlock()
-	return r.talk(ctx, agent, s)
+	errs := []error{r.talk(ctx, agent, s)}
+	r.mu.Lock()
+	further := r.wanted.Further
+	r.mu.Unlock()
+	for _, f := range further {
+		errs = append(errs, r.talk(ctx, agent, channel.Session{TAMURI: f.TAMURI}))
+	}
+	return errors.Join(errs...)
 }
 
 // talk runs one TEEP session over HTTP. The caller holds the session lock.
