@@ -4,6 +4,7 @@ package appraisal_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"sealift/appraisal"
 	"sealift/evidence"
+	"sealift/suit"
 )
 
 const goodPolicy = `{
@@ -277,5 +279,40 @@ func TestSigner(t *testing.T) {
 				t.Errorf("%s: %v, want %s", name, err, field)
 			}
 		}
+	}
+}
+
+// TestExpectLaunch: where more was launched than the image that a reference value is of, the measurement that follows from it is expected,
+// that of the image alone is not, and a mismatch names the measurement and what was to be added.
+func TestExpectLaunch(t *testing.T) {
+	w := newWorld(t)
+	image := sha256.Sum256([]byte("the image alone"))
+	p := w.policy(t)
+	p.ReferenceValues[0].Digests = []appraisal.Digest{{Digest: suit.Digest{Alg: suit.AlgSHA256, Bytes: image[:]}}}
+	expect := w.expect()
+	expect.LaunchSource = "the payload that was signed"
+	added := agentHash
+	expect.Launch = func(_ evidence.Hardware, reference []byte) []byte {
+		if !bytes.Equal(reference, image[:]) {
+			t.Errorf("a reference value of %x", reference)
+		}
+		return added[:]
+	}
+	if r := appraisal.Appraise(w.verified(t), p, now, expect); !r.OK() {
+		t.Errorf("%+v", r.Failed())
+	}
+	for name, e := range map[string]appraisal.Expect{"another payload": expect, "no payload": w.expect()} {
+		added[0] ^= 1
+		r := appraisal.Appraise(w.verified(t), p, now, e)
+		if failed := r.Failed(); r.OK() || len(failed) != 1 || failed[0].Claim != evidence.MeasurementAgent || failed[0].Code != appraisal.CodeMeasurement {
+			t.Errorf("%s: %+v", name, failed)
+		} else if says := strings.Contains(failed[0].Source, "with the payload that was signed"); says != (e.Launch != nil) {
+			t.Errorf("%s: the source is %q", name, failed[0].Source)
+		}
+		added = agentHash
+	}
+	if r, _ := appraisal.AppraiseBundle(w.bundle(t), evidence.Input{Challenge: make([]byte, 64), AgentKey: w.agentKey, Now: now,
+		Anchors: w.input().Anchors}, p, expect); r.OK() || strings.Contains(r.Failed()[len(r.Failed())-1].Claim, evidence.MeasurementAgent) {
+		t.Errorf("Evidence for another challenge: %+v", r.Failed())
 	}
 }

@@ -4,6 +4,7 @@ package image_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -143,4 +144,28 @@ func FuzzRead(f *testing.F) {
 			t.Errorf("written again it differs: %v", err)
 		}
 	})
+}
+
+// TestWithLayer: a guest payload changes what every architecture measures, each in its own way, and a value is computed from what an owner
+// knows.
+func TestWithLayer(t *testing.T) {
+	one, two := sha256.Sum256([]byte("one")), sha256.Sum256([]byte("two"))
+	seen := map[string]bool{}
+	for _, hw := range []evidence.Hardware{evidence.SEVSNP, evidence.CCA, evidence.TDX, evidence.CSV} {
+		base, err := hex.DecodeString(measure(t, vm(t, nil), hw))
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[string(base)] = true
+		for _, layer := range [][32]byte{one, two} {
+			m := image.LayerLaunch(layer)(hw, base)
+			if len(m) != len(base) || !bytes.Equal(m, image.WithLayer(image.Hash(hw), base, layer)) {
+				t.Errorf("%s: %x", hw, m)
+			}
+			seen[string(m)] = true
+		}
+	}
+	if len(seen) != 3*3 { // SEV-SNP and TDX have the same hash function
+		t.Errorf("%d measurements", len(seen))
+	}
 }

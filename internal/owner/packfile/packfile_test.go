@@ -175,7 +175,11 @@ func TestImage(t *testing.T) {
 	write(t, filepath.Join(dir, "records.csv"), "a,b\n")
 	read := func(ta, instances string) (*File, error) {
 		path := filepath.Join(dir, "p.yaml")
-		write(t, path, "name: stats\nmode: ta,pd\nhardware: [trustzone]\ninstances: "+instances+"\npd: [records.csv]\nta: "+ta+"\n")
+		hardware := "trustzone"
+		if strings.Contains(instances, "vm") {
+			hardware = "sev-snp"
+		}
+		write(t, path, "name: stats\nmode: ta,pd\nhardware: ["+hardware+"]\ninstances: "+instances+"\npd: [records.csv]\nta: "+ta+"\n")
 		f, err := Read(path)
 		if err != nil {
 			return nil, err
@@ -193,16 +197,27 @@ func TestImage(t *testing.T) {
 	if f, err = read("{image: "+reference+"}", "container"); err != nil || f.TA.Image != reference {
 		t.Errorf("%+v %v", f, err)
 	}
+	for ta, instances := range map[string]string{"{image: app}": "[vm, container]", "{guest: records.csv, entrypoint: [/app]}": "[vm]"} {
+		if f, err := read(ta, instances); err != nil || f.Contained() != (f.TA.Guest == "") {
+			t.Errorf("%s in %s: %v", ta, instances, err)
+		}
+	}
 	for ta, instances := range map[string]string{
-		"{image: app}":                           "[process, container]",
-		"{image: app, entrypoint: [/a]}":         "[process]",
-		"{image: app, binary: records.csv}":      "[container]",
-		"{image: app, cpus: many}":               "[container]",
-		"{image: app, cpus: 0}":                  "[container]",
-		"{serve: stdio}":                         "[container]",
-		"{image: app, env: {A: b}}":              "[container]",
-		"{binary: records.csv, env: [A=b]}":      "[process]",
-		"{image: app, args: [\"${LISTENING}\"]}": "[vm]",
+		"{image: app}":                                                  "[process, container]",
+		"{image: app, entrypoint: [/a]}":                                "[process]",
+		"{image: app, binary: records.csv}":                             "[container]",
+		"{image: app, cpus: many}":                                      "[container]",
+		"{image: app, cpus: 0}":                                         "[container]",
+		"{serve: stdio}":                                                "[container]",
+		"{image: app, env: {A: b}}":                                     "[container]",
+		"{binary: records.csv, env: [A=b]}":                             "[process]",
+		"{image: app, args: [\"${LISTN}\"]}":                            "[vm]",
+		"{guest: records.csv}":                                          "[vm]", // which program?
+		"{guest: records.csv, entrypoint: [app]}":                       "[vm]",
+		"{guest: none, entrypoint: [/app]}":                             "[vm]",
+		"{guest: records.csv, entrypoint: [/app], image: app}":          "[vm]",
+		"{guest: records.csv, entrypoint: [/app], cpus: 1}":             "[vm]",
+		"{guest: records.csv, entrypoint: [/app], binary: records.csv}": "[vm]",
 	} {
 		var problems Problems
 		if _, err := read(ta, instances); !errors.As(err, &problems) {

@@ -109,6 +109,7 @@ type world struct {
 	log    *logBuffer
 	stop   func()
 	info   platform.Info
+	layer  string // a guest payload for launches that follow
 }
 
 func serve(t testing.TB, dir string, o emulator.Options) *world {
@@ -149,7 +150,14 @@ func (w *world) tryLaunch(id, path, config string, l platform.Limits) error {
 		w.t.Fatal(err)
 	}
 	defer f.Close()
-	return w.driver.Launch(w.t.Context(), platform.Spec{ID: id, Agent: f, Config: []byte(config), Limits: l})
+	spec := platform.Spec{ID: id, Agent: f, Config: []byte(config), Limits: l}
+	if w.layer != "" {
+		if spec.Layer, err = os.Open(w.layer); err != nil {
+			w.t.Fatal(err)
+		}
+		defer spec.Layer.Close()
+	}
+	return w.driver.Launch(w.t.Context(), spec)
 }
 
 // order and report mirror the test agent's.

@@ -40,6 +40,9 @@ func TestBadLaunches(t *testing.T) {
 	wantErr(t, w.tryLaunch("x", "/dev/zero", "c", platform.Limits{}), platform.ErrInvalid)
 	wantErr(t, w.tryLaunch("x", agent, strings.Repeat("c", platform.MaxConfigBytes+1), platform.Limits{}), platform.ErrInvalid)
 	wantErr(t, w.driver.Launch(t.Context(), platform.Spec{ID: "x"}), platform.ErrInvalid)
+	w.layer = script // a guest payload for a process
+	wantErr(t, w.tryLaunch("x", agent, "c", platform.Limits{}), platform.ErrInvalid)
+	w.layer = ""
 	if left, err := os.ReadDir(filepath.Join(dir, "instances")); err != nil || len(left) != 0 {
 		t.Errorf("refused launches left %v (%v)", left, err)
 	}

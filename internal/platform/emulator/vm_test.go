@@ -6,6 +6,7 @@ package emulator_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,7 +18,9 @@ import (
 	"time"
 
 	"sealift/evidence"
+	"sealift/internal/image"
 	imagebuild "sealift/internal/image/build"
+	"sealift/internal/image/initramfs"
 	"sealift/internal/platform"
 	"sealift/internal/platform/emulator"
 	"sealift/internal/platform/qemu"
@@ -81,8 +84,29 @@ func TestVM(t *testing.T) {
 		}
 		t.Logf("after %s", time.Since(begin).Round(time.Millisecond))
 	}
+	w.layer = filepath.Join(t.TempDir(), "layer")
+	payload := writeLayer(t, w.layer, "from the payload")
 	launch(true)
 	first := w.attach("v1")
+	checkMeasured(t, path, payload, w.state("v1").AgentDigest)
+	if got := string(first.must("read", "/"+initramfs.LayerDir+"/etc/motto", 0).Data); got != "from the payload" {
+		t.Errorf("the guest has of its payload %q", got)
+	}
+	for name, content := range map[string]string{"another": "from The payload", "hostile": ""} {
+		layer := w.layer
+		w.layer = filepath.Join(t.TempDir(), name)
+		writeLayer(t, w.layer, content)
+		want := platform.ErrConflict
+		if content == "" {
+			want = platform.ErrInvalid
+			hostile := bytes.Replace(payload, []byte("layer/etc/motto"), []byte("layer/../init\x00\x00"), 1)
+			if err := os.WriteFile(w.layer, hostile, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantErr(t, w.tryLaunch("v1", path, "config", platform.Limits{}), want)
+		w.layer = layer
+	}
 	if i := first.must("info", "", 0).Info; i == nil || string(i.Config) != "config" || i.Instance != "v1" {
 		t.Errorf("%+v", i)
 	}
@@ -133,6 +157,36 @@ func TestVM(t *testing.T) {
 	}
 	if left := qemus(); len(left) != 0 {
 		t.Errorf("left over: %v", left)
+	}
+}
+
+// writeLayer writes a guest payload with one file.
+func writeLayer(t *testing.T, path, content string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	if err := initramfs.WriteLayer(&out, []initramfs.Entry{{Name: "etc/motto", Data: []byte(content)}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, out.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// checkMeasured compares the measurement of an instance with what an owner computes.
+func checkMeasured(t *testing.T, path string, payload []byte, got [32]byte) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := image.Read(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	base, err := img.Measure(bytes.NewReader(data), sha256.New)
+	if err != nil || !bytes.Equal(image.WithLayer(sha256.New, base, sha256.Sum256(payload)), got[:]) {
+		t.Errorf("measured as %x: %v", got, err)
 	}
 }
 
