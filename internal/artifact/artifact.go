@@ -142,6 +142,32 @@ func (s *Store) OpenBlob(digest string) (*os.File, error) {
 }
 
 // hasBlob reports whether a blob was pushed to a repository.
+// Check reads a blob and compares it with its digest: ErrNotFound if there is none, ErrDigest if the disk has other bytes. Those are
+// removed, because they are good for nothing, and would keep the blob from being pushed again.
+func (s *Store) Check(digest string) error {
+	f, err := s.OpenBlob(digest)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	got, err := hashFile(f)
+	if err != nil || got == digest {
+		return err
+	}
+	read, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	s.collect.Lock()
+	defer s.collect.Unlock()
+	if now, err := os.Stat(s.blobPath(digest)); err == nil && os.SameFile(read, now) { // else it was pushed again meanwhile
+		if err := remove(s.blobPath(digest)); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %s", ErrDigest, digest)
+}
+
 func (s *Store) hasBlob(repo, digest string) bool {
 	if _, err := os.Stat(s.linkPath(repo, digest)); err != nil {
 		return false

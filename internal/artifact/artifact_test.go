@@ -299,4 +299,23 @@ func TestDamage(t *testing.T) {
 	if code, _ := do(t, http.MethodGet, host, "/v2/a/x/manifests/v1", nil); code == http.StatusOK {
 		t.Error("a damaged manifest was served")
 	}
+
+	img = image(t, []byte("z"))
+	ref, err = name.ParseReference(host+"/a/x:v2", name.Insecure)
+	must(t, err)
+	must(t, remote.Write(ref, img, options("rw")...))
+	layers, err := img.Layers()
+	must(t, err)
+	blob, err := layers[0].Digest()
+	must(t, err)
+	must(t, s.Check(blob.String()))
+	must(t, os.WriteFile(filepath.Join(dir, "blobs", blob.Hex), []byte("y"), 0o600))
+	if err := s.Check(blob.String()); !errors.Is(err, artifact.ErrDigest) {
+		t.Errorf("a damaged blob: %v", err)
+	}
+	if err := s.Check(blob.String()); !errors.Is(err, artifact.ErrNotFound) {
+		t.Errorf("after a damaged blob was found: %v", err)
+	}
+	must(t, remote.WriteLayer(ref.Context(), layers[0], options("rw")...))
+	must(t, s.Check(blob.String()))
 }

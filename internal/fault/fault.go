@@ -55,6 +55,7 @@ const (
 	PlanViolated           = "plan-violated"      // the Agent lists components in another order than the plan's
 	DeploymentRemoved      = "deployment-removed" // the deployment is being removed or is gone
 	DeploymentStopped      = "deployment-stopped" // the deployment is stopped, on its owner's wish
+	PayloadDamaged         = "payload-damaged"    // the operator's store does not have a payload as it was pushed
 	InstanceFailed         = "instance-failed"    // the device cannot launch or keep the TEE instance
 	TAEnded                = "ta-ended"           // a TA's process ended with an error in or after its answer
 	StorageFull            = "storage-full"       // no space is left where the M/OC keeps its state
@@ -99,6 +100,7 @@ var kinds = map[string]kind{
 	PlanViolated:           {http.StatusConflict, ExitDrift, "the steps were not done in the order of the plan"},
 	DeploymentRemoved:      {http.StatusConflict, ExitFailure, "the deployment is being removed"},
 	DeploymentStopped:      {http.StatusConflict, ExitFailure, "the deployment is stopped"},
+	PayloadDamaged:         {http.StatusConflict, ExitFailure, "a payload is damaged in the operator's store"},
 	InstanceFailed:         {http.StatusConflict, ExitFailure, "the device cannot run the TEE instance"},
 	TAEnded:                {http.StatusBadGateway, ExitFailure, "the TA ended with an error"},
 	StorageFull:            {http.StatusInsufficientStorage, ExitFailure, "no space is left"},

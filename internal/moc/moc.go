@@ -120,7 +120,7 @@ func Open(cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s.engine, err = tam.New(tam.Config{Store: s.store, Keys: s.keys, Policy: cfg.Policy, Anchors: cfg.Anchors, Hardware: cfg.Hardware,
-		Now: cfg.Now, Rand: cfg.Rand, Log: cfg.Log, Adversary: cfg.Adversary, Protocol: cfg.Protocol})
+		Now: cfg.Now, Rand: cfg.Rand, Log: cfg.Log, Adversary: cfg.Adversary, Protocol: cfg.Protocol, Stored: s.artifacts.Check})
 	if err != nil {
 		return nil, err
 	}

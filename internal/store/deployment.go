@@ -428,7 +428,7 @@ func loadDeployment(id string, row rowFunc, rows rowsFunc) (*Deployment, error) 
 }
 
 func loadPackages(d *Deployment, rows rowsFunc) error {
-	return rows(`SELECT role, owner, repository, digest, manifest_id, manifest_digest, sequence, envelope FROM packages
+	err := rows(`SELECT role, owner, repository, digest, manifest_id, manifest_digest, sequence, envelope FROM packages
 		WHERE deployment = ? ORDER BY created, role`, []any{d.ID}, func(scan func(...any) error) error {
 		p, err := scanPackage(scan)
 		if err != nil {
@@ -439,6 +439,17 @@ func loadPackages(d *Deployment, rows rowsFunc) error {
 			d.Packages = append(d.Packages, p.PackageRef)
 		}
 		return nil
+	})
+	if err != nil || len(d.Wanted) == 0 {
+		return err
+	}
+	return rows("SELECT role, digest FROM package_blobs WHERE deployment = ? ORDER BY digest", []any{d.ID}, func(scan func(...any) error) error {
+		var role, digest string
+		err := scan(&role, &digest)
+		if p := d.Wanted[role]; err == nil && p != nil {
+			p.Blobs = append(p.Blobs, digest)
+		}
+		return err
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -151,6 +152,36 @@ func TestCompareAndSwap(t *testing.T) {
 	err = s.Write(ctx, func(tx *store.Tx) error { return tx.PutDeployment(&copied) })
 	if !errors.Is(err, store.ErrConflict) {
 		t.Errorf("writing a stale version: %v", err)
+	}
+}
+
+// TestPackagesMove: a package that is read anew and becomes the one of another role keeps its payloads.
+func TestPackagesMove(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, store.Options{})
+	if err := insert(t.Context(), s, "one"); err != nil {
+		t.Fatal(err)
+	}
+	p := &store.Package{PackageRef: mocapi.PackageRef{Role: store.NextRole + "ta", Digest: "sha256:aa"}, Envelope: []byte{1}, Blobs: []string{"sha256:bb", "sha256:cc"}}
+	change := func(fn func(d *store.Deployment)) {
+		t.Helper()
+		if _, err := s.Update(t.Context(), "one", func(_ *store.Tx, d *store.Deployment) error { fn(d); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, dir, store.Options{})
+	}
+	change(func(d *store.Deployment) { d.Wanted = map[string]*store.Package{p.Role: p} })
+	change(func(d *store.Deployment) {
+		moved := *d.Wanted[p.Role]
+		moved.Role = "ta"
+		d.Wanted = map[string]*store.Package{"ta": &moved}
+	})
+	d, err := s.Deployment(t.Context(), "one")
+	if err != nil || d.Wanted["ta"] == nil || !slices.Equal(d.Wanted["ta"].Blobs, p.Blobs) {
+		t.Errorf("%+v, %v", d.Wanted["ta"], err)
 	}
 }
 

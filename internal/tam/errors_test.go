@@ -4,6 +4,7 @@ package tam_test
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -118,6 +119,42 @@ func TestAttempts(t *testing.T) {
 		}
 		last = wait
 		w.clock = w.clock.Add(wait)
+	}
+}
+
+// TestDamagedPayload: where the operator's own store has other bytes than the owner pushed, or none, nothing is tried again by itself, and the
+// reason is the store's. Where the store is well the cause is somewhere else.
+func TestDamagedPayload(t *testing.T) {
+	w := newWorld(t, usecase.ModeTAPD, "")
+	asked, damage := []string{}, errors.New("other bytes")
+	w.engine.Stored = func(digest string) error {
+		asked = append(asked, digest)
+		return damage
+	}
+	w.agent.refuse = failing(w, report.ReasonConditionFailed)
+	w.session()
+	if w.problem() != "manifest-refused/1" || len(asked) != 0 {
+		t.Errorf("problem %q, looked at %v", w.problem(), asked)
+	}
+	again := func() {
+		w.update(func(_ *store.Tx, d *store.Deployment) error { course.Restart(d); return nil })
+		w.session()
+	}
+	w.agent.refuse = failing(w, report.ReasonOperationFailed)
+	again()
+	blobs := w.deployment().Wanted["ta"].Blobs
+	if w.problem() != "payload-damaged/1" || w.deployment().State != mocapi.StateFailed || !slices.Equal(asked, blobs) || len(blobs) == 0 {
+		t.Errorf("problem %q, looked at %v of %v", w.problem(), asked, blobs)
+	}
+	damage = nil
+	again()
+	if w.problem() != "" || w.deployment().Private.RetryAt.IsZero() {
+		t.Errorf("problem %q although the store is well", w.problem())
+	}
+	w.agent.refuse = nil
+	again()
+	if w.steps() != "admit ta-to-instance" {
+		t.Errorf("trace %s", w.steps())
 	}
 }
 

@@ -180,6 +180,7 @@ func (w *world) pack(role string, sequence uint64, b *suit.Builder) *store.Packa
 	must(w.t, err)
 	oci := sha256.Sum256(data)
 	return &store.Package{PackageRef: mocapi.PackageRef{Role: role, Repository: "alice/app/" + role, Digest: "sha256:" + hex.EncodeToString(oci[:])},
+		Blobs: []string{"sha256:" + strings.Repeat("0b", 32)},
 		Owner: "alice", ManifestID: m.ComponentID.String(), ManifestDigest: "sha256:" + hex.EncodeToString(m.Digest.Bytes), Sequence: sequence,
 		Envelope: suit.WithoutTag(data)}
 }

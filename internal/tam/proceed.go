@@ -273,6 +273,10 @@ func (e *Engine) failure(ctx context.Context, id string, key *cose.Key, m *teep.
 	if err != nil {
 		return nil, err
 	}
+	damage, err := e.damage(ctx, id, m, reports)
+	if err != nil {
+		return nil, err
+	}
 	_, err = e.Store.Update(ctx, id, func(tx *store.Tx, d *store.Deployment) error {
 		if err := consume(tx, d, m.Token, expiry); err != nil {
 			return err
@@ -283,10 +287,43 @@ func (e *Engine) failure(ctx context.Context, id string, key *cose.Key, m *teep.
 		if !d.Private.Deleted.IsZero() {
 			return course.GiveUp(tx, d, e.Now().Add(permanentWait)) // destroying the instance removes what the Agent could not
 		}
-		e.judge(d, m, reports)
+		if damage != nil {
+			course.Fail(d, damage, time.Time{})
+		} else {
+			e.judge(d, m, reports)
+		}
 		return course.Refresh(tx, d)
 	})
 	return nil, err
+}
+
+// damage looks at the operator's own store when an Agent could not install a package: one whose bytes are not what their digest says is
+// never installed, however often it is tried. It returns nil where the store is not the cause.
+func (e *Engine) damage(ctx context.Context, id string, m *teep.Error, reports []*report.Report) (*fault.Error, error) {
+	if e.Stored == nil || m.Code != teep.ErrCodeManifestProcessingFailed || len(reports) == 0 {
+		return nil, nil
+	}
+	last := reports[len(reports)-1]
+	if last.Failure == nil || last.Failure.Reason != report.ReasonOperationFailed {
+		return nil, nil
+	}
+	d, err := e.Store.Deployment(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	p := byDigest(d, digestText(last.Digest))
+	if p == nil {
+		return nil, nil
+	}
+	for _, digest := range p.Blobs {
+		if err := e.Stored(digest); err != nil {
+			e.Log.Error("a payload cannot be given to devices", "deployment", id, "payload", digest, "error", err)
+			return fault.New(fault.PayloadDamaged, "the operator's store does not have the payload %s of %s as it was pushed: %w", digest, p.ManifestID, err).
+				WithDetails(map[string]any{"payload": digest, "manifest_digest": p.ManifestDigest}).
+				WithHint("push it again, by deploying or releasing the same package anew; then sealift start %s tries again", id), nil
+		}
+	}
+	return nil, nil
 }
 
 // noEvidence handles an Error without a token, which answers a request for Evidence. Nothing in it is fresh, so it may be a

@@ -35,15 +35,18 @@ import (
 
 // Config is what an Engine works with.
 type Config struct {
-	Store     *store.Store
-	Keys      *Keys
-	Policy    *appraisal.Policy // the operator's, for its own Verifier; its verdict decides whether an Agent is admitted
-	Anchors   evidence.Anchors
-	Hardware  Hardware
-	Now       func() time.Time // nil: the store's clock
-	Rand      io.Reader        // nil: the system's
-	Log       *slog.Logger     // nil: none
-	Adversary Adversary        // None in production
+	Store    *store.Store
+	Keys     *Keys
+	Policy   *appraisal.Policy // the operator's, for its own Verifier; its verdict decides whether an Agent is admitted
+	Anchors  evidence.Anchors
+	Hardware Hardware
+	Now      func() time.Time // nil: the store's clock
+	Rand     io.Reader        // nil: the system's
+	Log      *slog.Logger     // nil: none
+	// Stored says what is wrong with the bytes that the operator keeps of a payload ("sha256:<hex>"); nil where all is well. It is asked when
+	// an Agent could not install one, and may take its time. It may be nil: then nobody looks.
+	Stored    func(digest string) error
+	Adversary Adversary // None in production
 	Protocol  Protocol
 }
 

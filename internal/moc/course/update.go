@@ -170,7 +170,7 @@ func endUpdate(d *store.Deployment) {
 // concerns says whether a problem is one of the update that is going on, and not of the deployment.
 func concerns(d *store.Deployment, problem *fault.Error) bool {
 	return Current(d) != d && problem != nil && slices.Contains([]string{fault.ManifestRefused, fault.RollbackRefused, fault.AgentError,
-		fault.ComponentMissing, fault.PlanViolated}, problem.Code)
+		fault.ComponentMissing, fault.PlanViolated, fault.PayloadDamaged}, problem.Code)
 }
 
 func updateState(v *store.Deployment) mocapi.UpdateState {
