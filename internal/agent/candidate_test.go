@@ -122,7 +122,7 @@ func TestUpdateThatFails(t *testing.T) {
 		t.Helper()
 		w.asks("?", "rows=secret rows|echo v1|?")
 	}
-	w.fails(w.update(w.program(usecase.TA, 2, "garbage", anyone)), report.ReasonOperationFailed, "the program cannot be run")
+	w.fails(w.update(w.program(usecase.TA, 2, "garbage", anyone)), report.ReasonComponentUnsupported, "the program cannot be run")
 	serves()
 	b := w.programBuilder(usecase.TA, 3, "echo v3", anyone)
 	w.ree.payloads = map[string][]byte{}

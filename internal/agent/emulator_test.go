@@ -251,7 +251,7 @@ func TestRealStdio(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.fails(d.update(d.program(usecase.TA, 1, "#!/bin/sh\nexit 0\n", anyStdio)), report.ReasonOperationFailed, "program cannot be run")
+	d.fails(d.update(d.program(usecase.TA, 1, "#!/bin/sh\nexit 0\n", anyStdio)), report.ReasonComponentUnsupported, "program cannot be run")
 	ta := d.program(usecase.TA, 1, string(image), anyStdio)
 	d.succeeds(d.update(ta), 1)
 	d.succeeds(d.update(d.data(1, "the rows", d.claim().EncKey, ta)), 1)

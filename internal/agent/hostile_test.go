@@ -239,7 +239,7 @@ func TestTAThatCannotStart(t *testing.T) {
 	w.attest()
 	w.succeeds(w.update(w.program(usecase.TA, 1, "echo v1", anyone)), 1)
 	w.unchanged(func() {
-		w.fails(w.update(w.program(usecase.TA, 2, "garbage", anyone)), report.ReasonOperationFailed, "invoke")
+		w.fails(w.update(w.program(usecase.TA, 2, "garbage", anyone)), report.ReasonComponentUnsupported, "invoke")
 		b := w.programBuilder(usecase.TA, 2, "echo v2", anyone)
 		b.Invoke[0] = suit.Override(suit.Params{suit.ParamInvokeArgs: []byte{0xff}})
 		w.fails(w.update(w.sign(b, w.owner)), report.ReasonOperationFailed, "invoke")

@@ -41,6 +41,9 @@ func (a *Agent) update(ctx context.Context, m *teep.Update, encKey *cose.Key) (t
 		if rep != nil && m.Token != nil {
 			rep.Nonce = m.Token
 		}
+		if rep != nil && rep.Failure != nil && never(err) {
+			rep.Failure.Reason = report.ReasonComponentUnsupported
+		}
 		if data, ok := a.marshalReport(rep, encKey, removal); ok {
 			reports = append(reports, data)
 		}
@@ -101,6 +104,11 @@ func explain(err error) string {
 		}
 	}
 	return err.Error()
+}
+
+// never says that what was refused cannot be run here, however often it is brought: the TAM need not try again.
+func never(err error) bool {
+	return errors.Is(err, runner.ErrProgram) && !errors.Is(err, runner.ErrRuntime)
 }
 
 // marshalReport encodes a report, and encrypts it where there is a key: the plaintext is then a byte string (suit-report section 5).
