@@ -12,6 +12,7 @@ import (
 
 	"sealift/internal/moc/mocapi"
 	"sealift/internal/owner"
+	"sealift/usecase"
 )
 
 // defaultDeployTime bounds `deploy --wait`: installing a large package takes its time, a device that never answers must not.
@@ -28,6 +29,9 @@ func newDeployCmd(a *app) *cobra.Command {
 --wait this command does both, when the owner's policy is satisfied, and ends when the application runs.
 Each step is printed to stderr as it happens.
 
+With --delivery channel, PD and what shares its package never lie at the operator: release takes them to the TEE itself, through TLS that
+ends inside the TEE, which keeps them in memory only. When the TEE has restarted, release delivers them again.
+
 With --count, the same is asked for several times, one after the other; --place spread puts them on different devices where it can. The
 first that fails ends it, and those before it stay.`,
 		Args: cobra.ExactArgs(1),
@@ -38,6 +42,9 @@ first that fails ends it, and those before it stay.`,
 			}
 			if count < 1 || count > maxCount {
 				return usageError("", "--count is %d, not 1 to %d", count, maxCount)
+			}
+			if _, err := usecase.ParseDelivery(r.Delivery); err != nil {
+				return usageError("", "--delivery: %w", err)
 			}
 			r.Package = args[0]
 			if count > 1 {
@@ -55,6 +62,7 @@ first that fails ends it, and those before it stay.`,
 	cmd.Flags().StringVar(&r.Policy, "policy", "", "the owner's policy for --wait (default: default)")
 	cmd.Flags().StringVar(&r.Device, "device", "", "only on this device")
 	cmd.Flags().StringToStringVar(&r.Labels, "where", nil, "only on a device with this label, as in region=eu; repeat for more")
+	cmd.Flags().StringVar(&r.Delivery, "delivery", usecase.DeliverySealed, deliveryUsage)
 	cmd.Flags().StringVar(&r.Place, "place", mocapi.PlaceSpread, "which device that fits: spread (fewest of this application) or pack (fullest)")
 	cmd.Flags().IntVar(&count, "count", 1, "how many deployments to make")
 	cmd.Flags().DurationVar(&r.Timeout, "timeout", defaultDeployTime, "give up after this time, for each deployment")
@@ -87,7 +95,11 @@ func (a *app) deploySeveral(ctx context.Context, o *owner.Owner, r owner.DeployR
 }
 
 func writeDeployment(w io.Writer, d *mocapi.Deployment) {
-	fmt.Fprintf(w, "%s  %s  mode %s  on %s (%s/%s)%s  %s\n", printable(d.ID), printable(d.App), printable(d.Mode), printable(d.Device),
+	delivery := ""
+	if d.Delivery == usecase.DeliveryChannel {
+		delivery = "  delivery " + d.Delivery
+	}
+	fmt.Fprintf(w, "%s  %s  mode %s%s  on %s (%s/%s)%s  %s\n", printable(d.ID), printable(d.App), printable(d.Mode), delivery, printable(d.Device),
 		printable(d.Hardware), printable(d.Instance), emulatedMark(d.Emulated), printable(string(d.State)))
 	if d.State == mocapi.StateRunning {
 		fmt.Fprintf(w, "sealift call %s asks it, sealift remove %s ends it\n", printable(d.App), printable(d.App))

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"sealift/usecase"
 )
 
 func newReleaseCmd(a *app) *cobra.Command {
@@ -18,7 +20,9 @@ func newReleaseCmd(a *app) *cobra.Command {
 		Use:   "release DEPLOYMENT",
 		Short: "encrypt PD to the key of the appraised TEE and release it",
 		Long: `Encrypt PD, and in a bundled mode what travels with it, to a key that the appraised Evidence vouches for, and release it. Without
-a positive appraisal of the Agent and the TA that are there now, nothing is released (exit code 5).`,
+a positive appraisal of the Agent and the TA that are there now, nothing is released (exit code 5). In a deployment with delivery channel
+this delivers: through TLS that ends inside the TEE, after its Evidence over that very session was appraised too. The TEE keeps what is
+delivered in memory only; when it has restarted, release again.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := a.openOwner(f)
@@ -31,7 +35,7 @@ a positive appraisal of the Agent and the TA that are there now, nothing is rele
 			}
 			released, err := o.Release(cmd.Context(), accepted)
 			if err != nil {
-				return err
+				return a.explainRefusal(a.stderr, err)
 			}
 			if wait {
 				ctx, cancel := contextWithTimeout(cmd.Context(), timeout)
@@ -41,12 +45,16 @@ a positive appraisal of the Agent and the TA that are there now, nothing is rele
 				}
 			}
 			return a.print(released, func(w io.Writer) {
-				fmt.Fprintf(w, "released to %s, encrypted to the attested %s's key %.16s, sequence %d%s\n", released.Deployment,
+				done := "released to"
+				if released.Delivery == usecase.DeliveryChannel {
+					done = "delivered to the TEE of"
+				}
+				fmt.Fprintf(w, "%s %s, encrypted to the attested %s's key %.16s, sequence %d%s\n", done, released.Deployment,
 					released.EncryptedTo, released.Key, released.Sequence, emulatedMark(released.Emulated))
 			})
 		},
 	}
-	f.add(cmd)
+	f.addPanel(cmd)
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the application runs")
 	cmd.Flags().DurationVar(&timeout, "timeout", defaultDeployTime, "give up waiting after this time")
 	return cmd

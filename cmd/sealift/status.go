@@ -10,7 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sealift/internal/moc/mocapi"
 	"sealift/internal/owner"
+	"sealift/usecase"
 )
 
 func newStatusCmd(a *app) *cobra.Command {
@@ -82,6 +84,9 @@ func writeStatus(w io.Writer, list []*owner.Status, detail bool) {
 		for _, d := range s.Drift {
 			fmt.Fprintf(w, "drift: %s: %s\n", s.ID, printable(d))
 		}
+		if s.Remote != nil && s.Remote.State == mocapi.StateAwaitingDelivery {
+			fmt.Fprintf(w, "%s waits for its owner to deliver: sealift release %s\n", printable(s.ID), printable(s.ID))
+		}
 		if s.Problem != nil {
 			fmt.Fprintf(w, "problem: %s: %s\n", s.ID, printable(s.Problem.Message))
 		}
@@ -105,6 +110,9 @@ func writeStatusDetail(w io.Writer, s *owner.Status) {
 		fmt.Fprintf(tw, "installed\t%s\t%s\n", printable(c.Component), printable(c.Digest))
 	}
 	tw.Flush()
+	if s.Remote.Delivery == usecase.DeliveryChannel {
+		fmt.Fprintln(w, "delivery channel: what the owner delivers is in the TEE's memory only, and is delivered again when the TEE has restarted")
+	}
 	writeUpdate(w, s.Remote)
 	if st := s.Remote.InstanceStatus; st != nil {
 		for _, t := range st.Transfers {

@@ -46,19 +46,21 @@ const (
 	BadAppraisal           = "bad-appraisal"            // the owner's Attestation Result does not verify or does not fit
 	AppraisalRefused       = "appraisal-refused"        // the owner's appraisal is negative
 	OperatorAppraisal      = "operator-appraisal-refused"
-	EvidenceInvalid        = "evidence-invalid"   // Evidence that is not authentic
-	AgentChanged           = "agent-changed"      // another Agent answers for an admitted deployment
-	ManifestRefused        = "manifest-refused"   // the Agent reports manifest processing failed (TEEP error 17)
-	RollbackRefused        = "rollback-refused"   // the Agent refused a manifest because a newer one is installed
-	AgentError             = "agent-error"        // any other TEEP Error message
-	ComponentMissing       = "component-missing"  // the Agent said Success and does not list the component
-	PlanViolated           = "plan-violated"      // the Agent lists components in another order than the plan's
-	DeploymentRemoved      = "deployment-removed" // the deployment is being removed or is gone
-	DeploymentStopped      = "deployment-stopped" // the deployment is stopped, on its owner's wish
-	PayloadDamaged         = "payload-damaged"    // the operator's store does not have a payload as it was pushed
-	InstanceFailed         = "instance-failed"    // the device cannot launch or keep the TEE instance
-	TAEnded                = "ta-ended"           // a TA's process ended with an error in or after its answer
-	StorageFull            = "storage-full"       // no space is left where the M/OC keeps its state
+	EvidenceInvalid        = "evidence-invalid"     // Evidence that is not authentic
+	AgentChanged           = "agent-changed"        // another Agent answers for an admitted deployment
+	ManifestRefused        = "manifest-refused"     // the Agent reports manifest processing failed (TEEP error 17)
+	RollbackRefused        = "rollback-refused"     // the Agent refused a manifest because a newer one is installed
+	AgentError             = "agent-error"          // any other TEEP Error message
+	ComponentMissing       = "component-missing"    // the Agent said Success and does not list the component
+	PlanViolated           = "plan-violated"        // the Agent lists components in another order than the plan's
+	DeploymentRemoved      = "deployment-removed"   // the deployment is being removed or is gone
+	DeploymentStopped      = "deployment-stopped"   // the deployment is stopped, on its owner's wish
+	PayloadDamaged         = "payload-damaged"      // the operator's store does not have a payload as it was pushed
+	InstanceFailed         = "instance-failed"      // the device cannot launch or keep the TEE instance
+	TAEnded                = "ta-ended"             // a TA's process ended with an error in or after its answer
+	StorageFull            = "storage-full"         // no space is left where the M/OC keeps its state
+	DeliveryInterrupted    = "delivery-interrupted" // what the owner delivers to the TEE was cut off: try again
+	DeliveryDue            = "delivery-due"         // the TEE waits for what its owner delivers
 	Unreachable            = "unreachable"
 	Unavailable            = "unavailable" // shutting down, or too busy: try again
 	Internal               = "internal"
@@ -104,6 +106,8 @@ var kinds = map[string]kind{
 	InstanceFailed:         {http.StatusConflict, ExitFailure, "the device cannot run the TEE instance"},
 	TAEnded:                {http.StatusBadGateway, ExitFailure, "the TA ended with an error"},
 	StorageFull:            {http.StatusInsufficientStorage, ExitFailure, "no space is left"},
+	DeliveryInterrupted:    {http.StatusBadGateway, ExitUnreachable, "the delivery to the TEE was cut off"},
+	DeliveryDue:            {http.StatusConflict, ExitFailure, "the TEE waits for its owner's delivery"},
 	Unreachable:            {http.StatusBadGateway, ExitUnreachable, "a peer does not answer"},
 	Unavailable:            {http.StatusServiceUnavailable, ExitUnreachable, "the service cannot answer now"},
 	Internal:               {http.StatusInternalServerError, ExitFailure, "an internal error"},

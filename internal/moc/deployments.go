@@ -96,12 +96,18 @@ func (s *Server) insert(tx *store.Tx, d *store.Deployment, w *wish, shareWith st
 			d.Emulated, d.RelayAddr = dev.Last.Emulated, dev.Last.RelayAddr
 		}
 	}
-	d.Device, d.Hardware, d.Instance = at.device, string(at.cell.Hardware), string(at.cell.Instance)
+	d.Device, d.Hardware, d.Instance, d.Delivery = at.device, string(at.cell.Hardware), string(at.cell.Instance), w.delivery
 	plan, err := usecase.Plan(w.mode, at.cell.Instance, at.cell.Hardware)
+	if err == nil {
+		plan, err = plan.Through(w.delivery)
+	}
 	if err != nil {
 		return err
 	}
 	d.Plan = plan.Steps
+	if err := alone(d); err != nil {
+		return err
+	}
 	if at.tee != nil {
 		d.TEE, d.Config = at.tee.id, at.tee.members[0].Config
 		if err := tx.AddEvent(d.ID, "state", "placed in the instance %s on device %s (%s)", d.TEE, d.Device, at.cell); err != nil {

@@ -5,8 +5,10 @@ package moc
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"sealift/appraisal"
@@ -16,6 +18,7 @@ import (
 	"sealift/internal/moc/mocapi"
 	"sealift/internal/store"
 	"sealift/internal/tam"
+	"sealift/suit"
 	"sealift/usecase"
 )
 
@@ -211,7 +214,13 @@ func (s *Server) release(c *call) (any, error) {
 	}
 	mode := usecase.Mode(d.Mode)
 	_, roles := course.Roles(mode)
-	wanted, err := s.loadPackages(source{d.Owner, d.OwnerKey, d.App, mode}, roles, r.Packages)
+	var wanted map[string]*store.Package
+	live := d.Delivery == usecase.DeliveryChannel
+	if live {
+		wanted, err = announced(d, roles, &r)
+	} else if wanted, err = s.loadPackages(source{d.Owner, d.OwnerKey, d.App, mode}, roles, r.Packages); len(r.Live) > 0 {
+		err = fault.New(fault.BadPackage, "the delivery of %s is %s: nothing comes live", d.ID, usecase.DeliverySealed)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -241,7 +250,9 @@ func (s *Server) release(c *call) (any, error) {
 		}
 		d.Released = true
 		course.Recovered(d)
-		d.Private.Wake++
+		if !live { // else the device has a reason for a session when the owner has delivered
+			d.Private.Wake++
+		}
 		if err := tx.PutRelease(d.ID, out); err != nil {
 			return err
 		}
@@ -252,6 +263,23 @@ func (s *Server) release(c *call) (any, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	return out, nil
+}
+
+// announced are the packages that an owner delivers to the TEE itself. Nothing of them is here but how the Agent will list them.
+func announced(d *store.Deployment, roles []string, r *mocapi.ReleaseRequest) (map[string]*store.Package, error) {
+	if len(r.Packages) > 0 || len(r.Live) != len(roles) {
+		return nil, fault.New(fault.BadPackage, "the delivery of %s is %s: the release announces %d packages and brings none", d.ID, d.Delivery, len(roles))
+	}
+	out := map[string]*store.Package{}
+	for _, p := range r.Live {
+		sum, err := hex.DecodeString(strings.TrimPrefix(p.ManifestDigest, "sha256:"))
+		if !slices.Contains(roles, p.Role) || err != nil || len(sum) != sha256.Size || p.ManifestDigest != "sha256:"+hex.EncodeToString(sum) {
+			return nil, fault.New(fault.BadPackage, "the announcement of a package of role %q with the manifest %.80q", p.Role, p.ManifestDigest)
+		}
+		out[p.Role] = &store.Package{PackageRef: mocapi.PackageRef{Role: p.Role}, Owner: d.Owner, Sequence: p.Sequence, Envelope: []byte{},
+			ManifestID: suit.NewComponentID("manifest", d.App, p.Role).String(), ManifestDigest: p.ManifestDigest}
 	}
 	return out, nil
 }

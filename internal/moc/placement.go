@@ -21,6 +21,7 @@ import (
 // wish is what a request asks of a device.
 type wish struct {
 	mode      usecase.Mode
+	delivery  string
 	hardware  []usecase.Hardware // acceptable, the preferred first
 	instances []usecase.Instance // likewise
 	device    string             // "" for any
@@ -51,6 +52,9 @@ func parseWish(r *mocapi.DeploymentRequest) (*wish, error) {
 	}
 	w := &wish{mode: mode, device: r.Device, labels: r.Labels, pack: r.Place == mocapi.PlacePack, spread: r.Place == mocapi.PlaceSpread,
 		sharing: r.Sharing != "" || r.ShareWith != "", app: r.App, owner: r.OwnerKey}
+	if w.delivery, err = usecase.ParseDelivery(r.Delivery); err != nil {
+		return nil, fault.Wrap(fault.BadRequest, err)
+	}
 	if r.Sharing != "" && r.Sharing != mocapi.SharingOwner {
 		return nil, fault.New(fault.BadRequest, "sharing is %q, not %s", r.Sharing, mocapi.SharingOwner)
 	}

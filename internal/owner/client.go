@@ -78,7 +78,7 @@ func httpClient(c *home.Context) (*http.Client, error) {
 
 // away reports whether err says that the M/OC does not answer, or not now. One whose certificate is not accepted does answer.
 func away(err error) bool {
-	return (fault.Is(err, fault.Unreachable) && !mocapi.Untrusted(err)) || fault.Is(err, fault.Unavailable)
+	return (fault.Is(err, fault.Unreachable) && !mocapi.Untrusted(err)) || fault.Is(err, fault.Unavailable) || fault.Is(err, fault.DeliveryInterrupted)
 }
 
 // neverArrived reports whether the request behind err cannot have reached the M/OC, so that even a request that must not be

@@ -21,9 +21,11 @@ type DeployRequest struct {
 	Device  string            // only on this device; empty: the M/OC chooses
 	Labels  map[string]string // that the device must have
 	Place   string            // mocapi.PlaceSpread (default) or PlacePack
-	Wait    bool              // go on until the application runs: await, verify, release
-	Policy  string            // the owner's policy for Wait; empty: home.DefaultPolicy
-	Timeout time.Duration
+	// Delivery is how what holds PD comes to the TEE: usecase.DeliverySealed (empty: this) or usecase.DeliveryChannel.
+	Delivery string
+	Wait     bool   // go on until the application runs: await, verify, release
+	Policy   string // the owner's policy for Wait; empty: home.DefaultPolicy
+	Timeout  time.Duration
 }
 
 // Deploy pushes the packages that may be public and asks the M/OC for a confidential resource. With Wait it verifies and releases by
@@ -67,7 +69,8 @@ func (o *Owner) create(ctx context.Context, s *session, file *archive.File, r De
 	if err != nil {
 		return nil, err
 	}
-	request := mocapi.DeploymentRequest{App: d.Name, Mode: string(d.Mode), Device: r.Device, Labels: r.Labels, Place: r.Place, OwnerKey: d.Owner, Packages: []mocapi.PackageRef{}}
+	request := mocapi.DeploymentRequest{App: d.Name, Mode: string(d.Mode), Device: r.Device, Labels: r.Labels, Place: r.Place, Delivery: r.Delivery,
+		OwnerKey: d.Owner, Packages: []mocapi.PackageRef{}}
 	for _, h := range d.Hardware {
 		request.Hardware = append(request.Hardware, string(h))
 	}
@@ -85,11 +88,11 @@ func (o *Owner) create(ctx context.Context, s *session, file *archive.File, r De
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPlan(d, dep); err != nil {
+	if err := checkPlan(d, dep, r.Delivery); err != nil {
 		return nil, err
 	}
 	o.followFrom(dep.ID, 0)
-	state := deployment{ID: dep.ID, Context: s.name, Account: me.Name, Package: *d, Created: o.Now().UTC()}
+	state := deployment{ID: dep.ID, Context: s.name, Account: me.Name, Delivery: r.Delivery, Package: *d, Created: o.Now().UTC()}
 	if err := o.Home.AddDeployment(dep.ID, state); err != nil {
 		return nil, err
 	}
@@ -126,7 +129,7 @@ func newOne(known, now []mocapi.Deployment, r mocapi.DeploymentRequest) *mocapi.
 	for i := range now {
 		d := &now[i]
 		old := slices.ContainsFunc(known, func(k mocapi.Deployment) bool { return k.ID == d.ID })
-		if !old && d.App == r.App && d.OwnerKey.Equal(r.OwnerKey) && slices.Equal(d.Packages, r.Packages) {
+		if !old && d.App == r.App && (d.Delivery == usecase.DeliveryChannel) == (r.Delivery == usecase.DeliveryChannel) && d.OwnerKey.Equal(r.OwnerKey) && slices.Equal(d.Packages, r.Packages) {
 			return d
 		}
 	}
@@ -138,8 +141,8 @@ func repository(account, app, role string) string { return account + "/" + app +
 
 // checkPlan compares the M/OC's plan with the one that the use case has for this mode and place: an operator that leaves out the
 // attestation, or moves PD before it, is noticed before anything is released.
-func checkPlan(d *archive.Description, dep *mocapi.Deployment) error {
-	own, err := usecase.Plan(d.Mode, usecase.Instance(dep.Instance), usecase.Hardware(dep.Hardware))
+func checkPlan(d *archive.Description, dep *mocapi.Deployment, delivery string) error {
+	own, err := planOf(d.Mode, usecase.Cell{Instance: usecase.Instance(dep.Instance), Hardware: usecase.Hardware(dep.Hardware)}, delivery)
 	if err != nil {
 		return fault.Wrap(fault.InvalidCell, fmt.Errorf("the M/OC placed the deployment where it cannot be: %w", err))
 	}
@@ -150,6 +153,9 @@ func checkPlan(d *archive.Description, dep *mocapi.Deployment) error {
 	var names []usecase.StepName
 	for _, s := range dep.Plan {
 		names = append(names, s.Step)
+	}
+	if own.Delivery == usecase.DeliveryChannel && dep.Delivery != own.Delivery {
+		return &fault.Error{Code: fault.Conflict, Exit: fault.ExitDrift, Message: "the M/OC does not know the delivery " + own.Delivery}
 	}
 	if !slices.Equal(names, own.Names()) {
 		return &fault.Error{Code: fault.Conflict, Exit: fault.ExitDrift, Message: fmt.Sprintf(
@@ -199,7 +205,7 @@ func (o *Owner) finish(ctx context.Context, id, policy string) (*mocapi.Deployme
 // Await waits until it is the owner's turn (state awaiting-appraisal) or the application runs, and tells each step as the M/OC records it.
 func (o *Owner) Await(ctx context.Context, ref string) (*mocapi.Deployment, error) {
 	return o.follow(ctx, ref, func(d *mocapi.Deployment) bool {
-		return d.State == mocapi.StateAwaitingAppraisal || d.State == mocapi.StateRunning
+		return d.State == mocapi.StateAwaitingAppraisal || d.State == mocapi.StateAwaitingDelivery || d.State == mocapi.StateRunning
 	})
 }
 

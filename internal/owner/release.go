@@ -24,7 +24,8 @@ type Release struct {
 	Deployment  string    `json:"deployment"`
 	ID          string    `json:"id"`
 	Appraisal   string    `json:"appraisal"`
-	Package     string    `json:"package"`      // digest of the pushed package
+	Delivery    string    `json:"delivery"`     // usecase.DeliverySealed or usecase.DeliveryChannel
+	Package     string    `json:"package"`      // digest of the pushed package; empty where it was delivered to the TEE itself
 	Sequence    uint64    `json:"sequence"`     // of its manifest
 	EncryptedTo string    `json:"encrypted_to"` // "ta" or "agent"
 	Key         string    `json:"key"`          // thumbprint of the key, hex
@@ -33,8 +34,8 @@ type Release struct {
 }
 
 // Release encrypts PD, and in a bundled mode what travels with it, to the key that the appraised Evidence vouches for, signs a manifest over
-// the ciphertext, pushes both and releases them. It takes nothing but a positive appraisal, and that of the Agent which the
-// M/OC names now.
+// the ciphertext, pushes both and releases them; with delivery channel it takes both to the TEE itself, through TLS that ends there. It takes
+// nothing but a positive appraisal, and that of the Agent which the M/OC names now.
 func (o *Owner) Release(ctx context.Context, a *Appraised) (*Release, error) {
 	if a == nil || !a.positive {
 		return nil, errNotAppraised("there is no positive appraisal")
@@ -63,6 +64,15 @@ func (o *Owner) Release(ctx context.Context, a *Appraised) (*Release, error) {
 	if err != nil {
 		return nil, err
 	}
+	out := &Release{Deployment: d.ID, Appraisal: a.state.Appraisal, Delivery: usecase.DeliverySealed, Sequence: sequence,
+		EncryptedTo: keyHolder(role), Key: hex.EncodeToString(to.KID()), Emulated: a.state.Emulated, Time: o.Now().UTC()}
+	if d.Delivery == usecase.DeliveryChannel {
+		out.Delivery = d.Delivery
+		if err := o.releaseLive(ctx, s, d, a, role, artifact, out); err != nil {
+			return nil, err
+		}
+		return out, nil
+	}
 	ref, err := o.push(ctx, s, repository(d.Account, d.Package.Name, role), artifact)
 	if err != nil {
 		return nil, err
@@ -71,8 +81,7 @@ func (o *Owner) Release(ctx context.Context, a *Appraised) (*Release, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Release{Deployment: d.ID, ID: posted.ID, Appraisal: a.state.Appraisal, Package: ref.Digest, Sequence: sequence,
-		EncryptedTo: keyHolder(role), Key: hex.EncodeToString(to.KID()), Emulated: a.state.Emulated, Time: o.Now().UTC()}
+	out.ID, out.Package = posted.ID, ref.Digest
 	o.tell("release", "owner", fmt.Sprintf("released %s, encrypted to the attested %s's key %.16s%s", kindsText(kinds), out.EncryptedTo,
 		out.Key, mark(out.Emulated)))
 	return out, o.change(d.ID, func(d *deployment) error {

@@ -17,6 +17,7 @@ type deployment struct {
 	ID        string              `json:"id"`
 	Context   string              `json:"context"`
 	Account   string              `json:"account"` // the owner's name at the M/OC: where packages are pushed to
+	Delivery  string              `json:"delivery,omitempty"`
 	Package   archive.Description `json:"package"`
 	Created   time.Time           `json:"created"`
 	Appraised *appraisedState     `json:"appraised,omitempty"` // the last positive appraisal
@@ -29,7 +30,7 @@ type deployment struct {
 type released struct {
 	ID        string    `json:"id"`
 	Appraisal string    `json:"appraisal"`
-	Digest    string    `json:"digest"`   // of the pushed package
+	Digest    string    `json:"digest"`   // of the pushed package; empty where the owner delivered it itself
 	Sequence  uint64    `json:"sequence"` // of its manifest
 	Time      time.Time `json:"time"`
 }

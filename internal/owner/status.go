@@ -134,7 +134,7 @@ func (o *Owner) statusOf(ctx context.Context, d *deployment) *Status {
 func drift(d *deployment, now *mocapi.Deployment) []string {
 	var list []string
 	say := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
-	if err := checkPlan(&d.Package, now); err != nil {
+	if err := checkPlan(&d.Package, now, d.Delivery); err != nil {
 		say("%v", err)
 	}
 	if a := d.Appraised; a != nil {

@@ -165,6 +165,9 @@ func resting(dep *mocapi.Deployment) error {
 	switch {
 	case dep.State == mocapi.StateStopping || dep.State == mocapi.StateStopped || dep.State == mocapi.StateStarting:
 		return fault.New(fault.DeploymentStopped, "the deployment %s is %s", dep.ID, dep.State).WithHint("sealift start %s runs it again", dep.ID)
+	case dep.State == mocapi.StateAwaitingDelivery:
+		return fault.New(fault.DeliveryDue, "the TEE of the deployment %s waits for what its owner delivers", dep.ID).
+			WithHint("sealift release %s delivers it", dep.ID)
 	case dep.State == mocapi.StateAwaitingAppraisal && len(dep.Trace) == len(dep.Plan):
 		return fault.New(fault.ReleaseBeforeAppraisal, "the deployment %s was started again, and waits for its owner", dep.ID).
 			WithHint("sealift start %s appraises it and lets it run", dep.ID)

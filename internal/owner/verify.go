@@ -79,10 +79,6 @@ func (o *Owner) Verify(ctx context.Context, ref string, opt VerifyOptions) (*App
 	if err != nil {
 		return nil, err
 	}
-	anchors, err := o.Home.Anchors()
-	if err != nil {
-		return nil, err
-	}
 	s, err := o.connect(d.Context)
 	if err != nil {
 		return nil, err
@@ -107,8 +103,9 @@ func (o *Owner) Verify(ctx context.Context, ref string, opt VerifyOptions) (*App
 	if err != nil {
 		return nil, err
 	}
-	f.input.Anchors = evidence.Anchors{Roots: anchors}
-	f.input.Verifiers, f.input.Endorsements, f.input.CRLs = o.Verifiers, o.Endorsements, o.CRLs
+	if err := o.anchor(&f.input); err != nil {
+		return nil, err
+	}
 	return o.appraise(ctx, s, d, dep, f, policy, opt.Policy)
 }
 

@@ -88,7 +88,7 @@ type Package struct {
 	ManifestID     string // manifest-component-id, as a string
 	ManifestDigest string // "sha256:<hex>" of the SUIT manifest
 	Sequence       uint64
-	Envelope       []byte   // SUIT envelope as it goes into an Update: without tag
+	Envelope       []byte   // SUIT envelope as it goes into an Update: without tag; empty where the owner delivers it itself
 	Blobs          []string // "sha256:<hex>" of the payloads
 }
 

@@ -39,7 +39,7 @@ func (e *Engine) proceed(tx *store.Tx, d *store.Deployment) (teep.Message, error
 	if p == nil && now != d {
 		p = e.missing(d) // what the device has lost of the present version
 	}
-	if role := course.TARole(d); p == nil && d.Private.Again && d.AgentKey != nil && course.Present(d, role) {
+	if role := course.TARole(d); p == nil && d.Private.Again && d.AgentKey != nil && course.Present(d, role) && !course.Live(d, role) {
 		p = d.Wanted[role] // installed already: the Agent makes sure that it runs
 	}
 	d.Private.Again = false
@@ -78,13 +78,13 @@ func (e *Engine) remove(tx *store.Tx, d *store.Deployment) (teep.Message, error)
 }
 
 // missing is the package to send now. What the plan has reached and the Agent lacks comes first in the plan's order; PD only
-// under an appraisal that covers the Agent and TA that are there now.
+// under an appraisal that covers the Agent and TA that are there now. What its owner delivers itself nobody here can send.
 func (e *Engine) missing(d *store.Deployment) *store.Package {
 	if d.Private.Failed || d.AgentKey == nil {
 		return nil
 	}
 	p := course.Missing(d)
-	if p != nil && course.Sealed(d, p.Role) && !course.Appraised(d) {
+	if p != nil && (course.Sealed(d, p.Role) && !course.Appraised(d) || course.Live(d, p.Role)) {
 		return nil
 	}
 	return p

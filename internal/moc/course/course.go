@@ -55,6 +55,18 @@ func Sealed(d *store.Deployment, role string) bool {
 	return slices.Contains(released, role)
 }
 
+// Live reports whether the owner delivers the package of a role to the TEE itself: nobody else has it to send.
+func Live(d *store.Deployment, role string) bool {
+	return d.Delivery == usecase.DeliveryChannel && Sealed(d, role)
+}
+
+// undelivered reports whether the plan has come to what the owner delivers itself, and the device does not have it: it was not delivered
+// yet, or the TEE has restarted and lost it.
+func undelivered(d *store.Deployment) bool {
+	i := slices.IndexFunc(d.Plan, func(s usecase.Step) bool { return s.NeedsRelease })
+	return i >= 0 && i <= len(d.Trace) && d.Released && Live(d, Role(d, d.Plan[i].Step)) && !Present(d, Role(d, d.Plan[i].Step))
+}
+
 // Roles returns the roles of a mode's packages: those that are needed at the start, and those that come with a release
 // because they hold PD.
 func Roles(mode usecase.Mode) (start, released []string) {
@@ -277,6 +289,8 @@ func derive(d *store.Deployment) mocapi.State {
 		return mocapi.StateStarting
 	case d.Private.Unappraised || held(d):
 		return mocapi.StateAwaitingAppraisal
+	case undelivered(d):
+		return mocapi.StateAwaitingDelivery
 	case len(d.Trace) == len(d.Plan):
 		return mocapi.StateRunning
 	case len(d.Trace) == 0 && !d.Private.Seen:

@@ -38,6 +38,9 @@ func Start(d *store.Deployment, id string, newer map[string]*store.Package, pd b
 		}
 	}
 	plan, err := usecase.UpdatePlan(mode, usecase.Instance(d.Instance), usecase.Hardware(d.Hardware), changed)
+	if err == nil {
+		plan, err = plan.Through(d.Delivery)
+	}
 	if err != nil {
 		return err
 	}
@@ -178,7 +181,7 @@ func updateState(v *store.Deployment) mocapi.UpdateState {
 	switch {
 	case !ok:
 		return mocapi.UpdateDone
-	case step.Step == usecase.Attest, step.NeedsRelease && v.Wanted[Role(v, step.Step)] == nil:
+	case step.Step == usecase.Attest, step.NeedsRelease && (v.Wanted[Role(v, step.Step)] == nil || Live(v, Role(v, step.Step))):
 		return mocapi.UpdateAwaitingAppraisal
 	case len(v.Trace) > 0 && slices.ContainsFunc(v.Trace, func(t mocapi.TraceStep) bool { return t.Step.Step == usecase.Attest }) &&
 		v.Wanted[Role(v, releaseStep(v))] != nil:

@@ -52,7 +52,9 @@ type DeploymentRequest struct {
 	// ShareWith is a deployment of the same owner, made with Sharing, whose instance this one has to go into.
 	ShareWith string `json:"share_with,omitempty"`
 	// Place says which of the devices that fit: PlaceSpread (default) or PlacePack.
-	Place    string       `json:"place,omitempty"`
+	Place string `json:"place,omitempty"`
+	// Delivery is how what holds PD comes to the TEE, as in package usecase: sealed (default) or channel.
+	Delivery string       `json:"delivery,omitempty"`
 	Packages []PackageRef `json:"packages"`
 	OwnerKey *cose.Key    `json:"owner_key"` // goes into the measured configuration; signs every package
 }
@@ -67,6 +69,7 @@ const (
 	StateInstalling        State = "installing"         // steps before the owner's appraisal
 	StateAwaitingAppraisal State = "awaiting-appraisal" // the owner's turn: evidence request, appraisal, release; or, after a start, consent
 	StateInstallingPD      State = "installing-pd"      // released; steps after the appraisal
+	StateAwaitingDelivery  State = "awaiting-delivery"  // the owner's turn: it delivers PD itself, and has not yet, or the TEE has restarted since
 	StateRunning           State = "running"            // every step of the plan is done
 	StateFailed            State = "failed"             // Problem says why
 	StateStopping          State = "stopping"           // its owner wants it stopped; the device has not said so yet
@@ -85,6 +88,7 @@ type Deployment struct {
 	Mode     string    `json:"mode"`
 	Hardware string    `json:"hardware"`
 	Instance string    `json:"instance"`
+	Delivery string    `json:"delivery"`
 	Device   string    `json:"device"`
 	Emulated bool      `json:"emulated"`
 	OwnerKey *cose.Key `json:"owner_key"`
@@ -180,10 +184,19 @@ type Appraisal struct {
 	Time     time.Time `json:"time"`
 }
 
-// ReleaseRequest releases packages with PD, sealed to keys in the appraised Evidence.
+// ReleaseRequest releases packages with PD, sealed to keys in the appraised Evidence. With delivery channel nothing of them comes to the
+// M/OC: Live says what the owner delivers to the TEE itself, and Packages is empty.
 type ReleaseRequest struct {
-	Appraisal string       `json:"appraisal"` // id of a positive appraisal of the present Agent key and TAs
-	Packages  []PackageRef `json:"packages"`
+	Appraisal string        `json:"appraisal"` // id of a positive appraisal of the present Agent key and TAs
+	Packages  []PackageRef  `json:"packages"`
+	Live      []LivePackage `json:"live,omitempty"`
+}
+
+// LivePackage announces a package that its owner delivers itself: how the Agent will list it.
+type LivePackage struct {
+	Role           string `json:"role"`            // PackagePD or PackageBundle
+	ManifestDigest string `json:"manifest_digest"` // "sha256:<hex>" of the SUIT manifest
+	Sequence       uint64 `json:"sequence"`
 }
 
 // Release is a stored release.
