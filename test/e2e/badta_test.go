@@ -60,8 +60,8 @@ func TestTAsThatMisbehave(t *testing.T) {
 		words  string
 		limit  string
 	}{
-		"fault": {3, "half an answer\n", "cut off", "30s"},
-		"fails": {0, "had ping\n", "", "30s"}, // how a TA ends after its answer is its own business, as with grep
+		"fault": {1, "half an answer\n", "killed by signal 11", "30s"},
+		"fails": {1, "had ping\n", "the TA ended with exit code 9", "30s"},
 		"loop":  {3, "", "did not answer in time", "1s"},
 		"hang":  {3, "", "did not answer in time", "1s"},
 		"flood": {3, "", "did not answer in time", "1s"},

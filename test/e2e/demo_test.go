@@ -205,9 +205,8 @@ func TestSGXWithAForeignUA(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ua := filepath.Join(bin, "examples", "stats-ua")
-	foreign := strings.NewReplacer("[trustzone]", "[sgx]", "ua:\n  binary: "+ua, "ua:\n  binary: "+busybox(t),
-		"args: [", "args: [env, -u, SEALIFT_REQUEST_TA, "+ua+", ").Replace(string(text))
+	foreign := strings.NewReplacer("[trustzone]", "[sgx]", filepath.Join(bin, "examples", "stats-ua"), inmate(t, u),
+		"args: [--listen, ", "args: [relay, ").Replace(string(text))
 	u.write("stats.yaml", foreign)
 	u.must("", "pack", "stats.yaml")
 	u.must("", "deploy", "--wait", "--timeout", "60s", "stats.sealift")

@@ -104,6 +104,8 @@ var appraised = []fault{
 var fresh = []fault{
 	{"I6", "a token is good twice", []edit{{"internal/tam/tam.go",
 		"if !fresh {", "if false && !fresh {"}}, "internal/tam", "TestReplay"},
+	{"I6", "a TA that was killed in its answer has said everything", []edit{{"internal/agent/runner/serve.go",
+		"if server == 0 || !exiting(server) {", "if true {"}}, "internal/agent/runner", "TestEndOfAnAnswer"},
 	{"I6", "a token is good for anything", []edit{{"internal/tam/token.go",
 		"|| !hmac.Equal(token[macStart:], e.mac(kind, deployment, binding, token[:macStart])) {", "{"}}, "internal/tam", "TestTokens"},
 	{"I6", "a report of another Update counts", []edit{{"internal/tam/proceed.go",
@@ -148,6 +150,8 @@ var durable = []fault{
 	{"I8", "a refused manifest leaves its files", []edit{{"internal/agent/transaction.go",
 		"ta.stop()\n\t}\n\tfor _, ref := range t.blobs {", "ta.stop()\n\t}\n\tfor _, ref := range t.blobs[:0] {"}},
 		"internal/agent", "TestTAThatCannotStart"},
+	{"I8", "a UA listens on whatever port it likes", []edit{{"internal/platform/sandbox/confine_linux.go",
+		"HandledAccessNet: ll.AccessNetBindTCP,", "HandledAccessNet: 0,"}}, "internal/broker/ree", "TestUAIsConfined"},
 	{"I8", "who may install data installs programs", []edit{
 		{"internal/agent/transaction.go", "t.a.rights().Allow,", "nil,"},
 		{"internal/agent/authorize.go", "&& mayName(o, class(id)) {", "{"}}, "internal/agent", "TestRightsOfOwners"},

@@ -16,7 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
+	"time"
 
 	"sealift/internal/launch"
 	"sealift/internal/platform/sandbox"
@@ -48,20 +48,43 @@ const (
 // groupPrefix begins the names of the control groups of all Brokers on the machine.
 const groupPrefix = "sealift-broker-"
 
-// makeGroup makes the control group of the UAs of the Broker whose state lies in dir, anew: a Broker that was killed took its UAs along.
-func makeGroup(dir string) (*cgroup.Group, error) {
-	parent, err := cgroup.Find()
+// groupOf is the control group of the UAs of the Broker whose state lies in dir, whether it is there or not, and the group that it is in.
+func groupOf(dir string) (parent *cgroup.Group, name string, err error) {
+	if parent, err = cgroup.Find(); err != nil {
+		return nil, "", err
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, "", err
+	}
+	return parent, groupPrefix + fmt.Sprintf("%x", sha256.Sum256([]byte(dir)))[:16], nil
+}
+
+// sweepGroups removes what a killed Broker with this state folder has left, and empty leftovers of others. The error says why there is
+// nothing to limit UAs by.
+func (h *Host) sweepGroups() error {
+	parent, name, err := groupOf(h.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	parent.Sweep(groupPrefix, time.Now())
+	return parent.At(name).Remove()
+}
+
+// makeGroup makes the group of one process of a UA, and that of all UAs if need be.
+func (h *Host) makeGroup(l cgroup.Limits) (*cgroup.Group, error) {
+	parent, name, err := groupOf(h.cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return nil, err
+	h.groups.Lock()
+	defer h.groups.Unlock()
+	all := parent.At(name)
+	if !all.Exists() {
+		if all, err = parent.Child(name, cgroup.Limits{}); err != nil {
+			return nil, err
+		}
 	}
-	name := groupPrefix + fmt.Sprintf("%x", sha256.Sum256([]byte(dir)))[:16]
-	if err := parent.At(name).Remove(); err != nil {
-		return nil, err
-	}
-	return parent.Child(name, cgroup.Limits{})
+	return all.Child("ua-"+strconv.FormatUint(h.number.Add(1), 10), l)
 }
 
 // user returns the user of the host that the UA k runs as: the same for as long as it is installed, and no other UA's here. It is 0,
@@ -163,8 +186,8 @@ func (h *Host) startConfined(program string, spec sandbox.Spec, limits cgroup.Li
 	defer file.Close()
 	spec.Program = file
 	c := &child{limit: limits.MemoryBytes}
-	if h.group != nil {
-		if c.group, err = h.group.Child("ua-"+strconv.FormatUint(h.number.Add(1), 10), limits); err != nil {
+	if h.noGroups == nil {
+		if c.group, err = h.makeGroup(limits); err != nil {
 			return nil, err
 		}
 		spec.Enter = c.group.Add
@@ -211,8 +234,8 @@ func (h *Host) Missing() (missing []string) {
 	if !sandbox.CanMapUID(sandbox.FirstHostUID) {
 		missing = append(missing, "UAs run as the Broker's own user, apart by namespaces: run it as root to give each its own")
 	}
-	if h.groupErr != nil {
-		missing = append(missing, "UAs as a whole have no limits of memory, processes and processor time: "+strings.TrimSpace(h.groupErr.Error()))
+	if h.noGroups != nil {
+		missing = append(missing, "UAs as a whole have no limits of memory, processes and processor time: "+h.noGroups.Error())
 	}
 	return missing
 }

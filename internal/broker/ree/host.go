@@ -51,9 +51,9 @@ type Host struct {
 	ctx   context.Context
 	close context.CancelFunc
 
-	group    *cgroup.Group // of all UAs; nil where none can be made
-	groupErr error         // why
+	noGroups error         // why no control groups can be made here; nil if they can
 	number   atomic.Uint64 // of the last UA's process
+	groups   sync.Mutex    // while a group is made
 	users    sync.Mutex    // while a user is chosen
 
 	mu  sync.Mutex
@@ -88,12 +88,11 @@ func NewHost(cfg Config) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	group, groupErr := makeGroup(cfg.Dir)
-	if groupErr != nil && !errors.Is(groupErr, cgroup.ErrUnsupported) {
-		return nil, groupErr
-	}
 	ctx, cancel := context.WithCancel(context.Background())
-	h := &Host{cfg: cfg, store: store, ctx: ctx, close: cancel, group: group, groupErr: groupErr, uas: map[key]*ua{}}
+	h := &Host{cfg: cfg, store: store, ctx: ctx, close: cancel, uas: map[key]*ua{}}
+	if h.noGroups = h.sweepGroups(); h.noGroups != nil && !errors.Is(h.noGroups, cgroup.ErrUnsupported) {
+		return nil, h.noGroups
+	}
 	for _, text := range h.Missing() {
 		cfg.Log.Warn("UAs are kept apart less well than they could be", "missing", text)
 	}
@@ -255,8 +254,8 @@ func (h *Host) Close() {
 		})
 	}
 	wg.Wait()
-	if h.group != nil {
-		if err := h.group.Remove(); err != nil {
+	if h.noGroups == nil {
+		if err := h.sweepGroups(); err != nil {
 			h.cfg.Log.Warn("removing the control group of the UAs", "error", err)
 		}
 	}
