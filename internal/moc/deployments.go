@@ -105,9 +105,6 @@ func (s *Server) insert(tx *store.Tx, d *store.Deployment, w *wish, shareWith st
 		return err
 	}
 	d.Plan = plan.Steps
-	if err := alone(d); err != nil {
-		return err
-	}
 	if at.tee != nil {
 		d.TEE, d.Config = at.tee.id, at.tee.members[0].Config
 		if err := tx.AddEvent(d.ID, "state", "placed in the instance %s on device %s (%s)", d.TEE, d.Device, at.cell); err != nil {
