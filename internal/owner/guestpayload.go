@@ -17,7 +17,7 @@ import (
 const CodeConfigLayer = "owner.config.guest-payload"
 
 // bootedWith returns the SHA-256 of the guest payload that an instance of this package is booted with; nil for none. It is so for a guest
-// payload in a mode whose attestation covers the TA: in the others the TA comes later (docs/design/0018).
+// payload in a mode whose attestation covers the TA: in the others the TA comes later (docs/design/0016).
 func bootedWith(d *archive.Description, instance usecase.Instance) []byte {
 	ta, ok := d.Component(usecase.TA)
 	if !ok || instance != usecase.VM || d.Mode.Bundled() || ta.Launch == nil || ta.Launch.Kind != launch.KindGuest {
