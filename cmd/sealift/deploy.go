@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,6 +23,7 @@ func newDeployCmd(a *app) *cobra.Command {
 	var f ownerFlags
 	var r owner.DeployRequest
 	var count int
+	var sharing string
 	cmd := &cobra.Command{
 		Use:   "deploy PACKAGE",
 		Short: "push a package and ask the M/OC for a confidential device to run it",
@@ -33,7 +35,11 @@ With --delivery channel, PD and what shares its package never lie at the operato
 ends inside the TEE, which keeps them in memory only. When the TEE has restarted, release delivers them again.
 
 With --count, the same is asked for several times, one after the other; --place spread puts them on different devices where it can. The
-first that fails ends it, and those before it stay.`,
+first that fails ends it, and those before it stay.
+
+With --sharing owner, the TEE instance may hold further applications of yours, and of nobody else: that stands in its measured configuration.
+Each has a TA, keys, PD and limits of its own. Another deploy with --sharing owner goes into such an instance where one fits (with --place
+spread only where no device has room for another), and one with --share-with DEPLOYMENT into that or nowhere.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := a.openOwner(f)
@@ -46,7 +52,10 @@ first that fails ends it, and those before it stay.`,
 			if _, err := usecase.ParseDelivery(r.Delivery); err != nil {
 				return usageError("", "--delivery: %w", err)
 			}
-			r.Package = args[0]
+			if sharing != "" && sharing != mocapi.SharingOwner {
+				return usageError("", "--sharing is %q, not %s", sharing, mocapi.SharingOwner)
+			}
+			r.Package, r.Sharing = args[0], sharing != ""
 			if count > 1 {
 				return a.deploySeveral(cmd.Context(), o, r, count)
 			}
@@ -63,7 +72,9 @@ first that fails ends it, and those before it stay.`,
 	cmd.Flags().StringVar(&r.Device, "device", "", "only on this device")
 	cmd.Flags().StringToStringVar(&r.Labels, "where", nil, "only on a device with this label, as in region=eu; repeat for more")
 	cmd.Flags().StringVar(&r.Delivery, "delivery", usecase.DeliverySealed, deliveryUsage)
-	cmd.Flags().StringVar(&r.Place, "place", mocapi.PlaceSpread, "which device that fits: spread (fewest of this application) or pack (fullest)")
+	cmd.Flags().StringVar(&r.Place, "place", "", "which device that fits: spread (default; fewest of this application) or pack (fullest)")
+	cmd.Flags().StringVar(&sharing, "sharing", "", "owner: further applications of yours may share the TEE instance, and this one goes into such an instance if one fits")
+	cmd.Flags().StringVar(&r.ShareWith, "share-with", "", "go into the TEE instance of this deployment, made with --sharing owner")
 	cmd.Flags().IntVar(&count, "count", 1, "how many deployments to make")
 	cmd.Flags().DurationVar(&r.Timeout, "timeout", defaultDeployTime, "give up after this time, for each deployment")
 	return cmd
@@ -101,9 +112,20 @@ func writeDeployment(w io.Writer, d *mocapi.Deployment) {
 	}
 	fmt.Fprintf(w, "%s  %s  mode %s%s  on %s (%s/%s)%s  %s\n", printable(d.ID), printable(d.App), printable(d.Mode), delivery, printable(d.Device),
 		printable(d.Hardware), printable(d.Instance), emulatedMark(d.Emulated), printable(string(d.State)))
+	writeSharing(w, d)
 	if d.State == mocapi.StateRunning {
 		fmt.Fprintf(w, "sealift call %s asks it, sealift remove %s ends it\n", printable(d.App), printable(d.App))
 	} else {
 		fmt.Fprintf(w, "next: sealift verify %s, then sealift release %s\n", printable(d.App), printable(d.App))
+	}
+}
+
+// writeSharing tells what shares a deployment's TEE instance.
+func writeSharing(w io.Writer, d *mocapi.Deployment) {
+	switch {
+	case d.Sharing != "" && len(d.SharesWith) > 0:
+		fmt.Fprintf(w, "in the TEE instance %s, shared with %s\n", printable(d.TEE), printable(strings.Join(d.SharesWith, ", ")))
+	case d.Sharing != "":
+		fmt.Fprintf(w, "in the TEE instance %s, which further applications of this owner may share\n", printable(d.TEE))
 	}
 }

@@ -113,6 +113,7 @@ func writeStatusDetail(w io.Writer, s *owner.Status) {
 	if s.Remote.Delivery == usecase.DeliveryChannel {
 		fmt.Fprintln(w, "delivery channel: what the owner delivers is in the TEE's memory only, and is delivered again when the TEE has restarted")
 	}
+	writeSharing(w, s.Remote)
 	writeUpdate(w, s.Remote)
 	if st := s.Remote.InstanceStatus; st != nil {
 		for _, t := range st.Transfers {

@@ -52,7 +52,7 @@ func (b *Broker) RequestPolicyCheck(ctx context.Context, instance string) error 
 		r.session.Lock()
 		defer r.session.Unlock()
 		_, err := r.policyCheck(ctx, agent)
-		return err
+		return errors.Join(err, r.further(ctx, agent))
 	})
 }
 
@@ -142,11 +142,16 @@ func (r *runner) open(ctx context.Context, agent *channel.AgentClient, s channel
 	}
 	r.session.Lock()
 	defer r.session.Unlock()
-	errs := []error{r.talk(ctx, agent, s)}
+	return errors.Join(r.talk(ctx, agent, s), r.further(ctx, agent))
+}
+
+// further runs the sessions of the further deployments that an instance serves. The caller holds the session lock.
+func (r *runner) further(ctx context.Context, agent *channel.AgentClient) error {
 	r.mu.Lock()
-	further := r.wanted.Further
+	list := r.wanted.Further
 	r.mu.Unlock()
-	for _, f := range further {
+	var errs []error
+	for _, f := range list {
 		errs = append(errs, r.talk(ctx, agent, channel.Session{TAMURI: f.TAMURI}))
 	}
 	return errors.Join(errs...)

@@ -29,7 +29,8 @@ const (
 
 // configWanted is what the owner knows of a configuration that it did not write.
 type configWanted struct {
-	deployment, app string
+	deployment, app string // deployment: the one that the instance was made for
+	sharing         bool   // this owner lets its other applications into the instance
 	owner           *cose.Key
 	tam             []*cose.Key
 	cells           []usecase.Cell
@@ -61,8 +62,15 @@ func expectConfig(measured []byte, want configWanted) (appraisal.Expect, *agentc
 	compare(CodeConfigDeployment, "deployment in the configuration", want.deployment, c.Deployment, "this owner's folder",
 		"the Evidence is of another deployment")
 	should.Owners = []agentconfig.Owner{{Key: want.owner, App: want.app}}
-	compare(CodeConfigOwner, "owners in the configuration", ownersText(should.Owners), ownersText(c.Owners), "this owner's key and package",
-		"somebody else could install into this TEE")
+	source, hint := "this owner's key and package", "somebody else could install into this TEE"
+	switch {
+	case want.sharing:
+		should.Owners[0].App = agentconfig.AnyApp
+		source = "this owner's key, and that it asked for sharing"
+	case c.Shared():
+		hint = "the instance was made to be shared, and this owner did not ask for that"
+	}
+	compare(CodeConfigOwner, "owners in the configuration", ownersText(should.Owners), ownersText(c.Owners), source, hint)
 	if !sameKeys(c.TAMKeys, want.tam) {
 		should.TAMKeys = want.tam
 	}
@@ -81,12 +89,15 @@ func expectConfig(measured []byte, want configWanted) (appraisal.Expect, *agentc
 		should.Hardware = ""
 	}
 	compare(CodeConfigPlace, "hardware and instance type in the configuration", place, got.String(), "the package", "")
-	if plan, err := usecase.Plan(want.mode, got.Instance, got.Hardware); err == nil { // else the place was refused above
+	plan, err := usecase.Plan(want.mode, got.Instance, got.Hardware)                              // where there is none, the place was refused above
+	if err == nil && (!want.sharing || slices.Contains(want.mode.With(usecase.UA), usecase.TA)) { // others, it does not concern
 		should.TAOnRequest = plan.HasTrigger(usecase.TriggerUARequest)
 	}
 	compare(CodeConfigStart, "start of the TA in the configuration", startText(should.TAOnRequest), startText(c.TAOnRequest),
 		"the plan of the package's mode", "")
-	should.Layer = bootedWith(want.pkg, got.Instance)
+	if should.Layer = bootedWith(want.pkg, got.Instance); want.sharing {
+		should.Layer = nil // what comes and goes is in no guest from the start
+	}
 	compare(CodeConfigLayer, "guest payload in the configuration", payloadText(should.Layer), payloadText(c.Layer), "the package",
 		"the guest was to be booted with another payload than yours")
 	digest := should.Digest()
@@ -142,7 +153,11 @@ func keysText(keys []*cose.Key) string {
 func ownersText(owners []agentconfig.Owner) string {
 	list := make([]string, len(owners))
 	for i, o := range owners {
-		list[i] = fmt.Sprintf("%s for %s", hex.EncodeToString(o.Key.KID()), o.App)
+		app := o.App
+		if app == agentconfig.AnyApp {
+			app = "all its applications, which share the instance"
+		}
+		list[i] = fmt.Sprintf("%s for %s", hex.EncodeToString(o.Key.KID()), app)
 	}
 	return strings.Join(list, ", ")
 }

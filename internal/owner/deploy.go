@@ -23,9 +23,13 @@ type DeployRequest struct {
 	Place   string            // mocapi.PlaceSpread (default) or PlacePack
 	// Delivery is how what holds PD comes to the TEE: usecase.DeliverySealed (empty: this) or usecase.DeliveryChannel.
 	Delivery string
-	Wait     bool   // go on until the application runs: await, verify, release
-	Policy   string // the owner's policy for Wait; empty: home.DefaultPolicy
-	Timeout  time.Duration
+	// Sharing lets further applications of this owner into the TEE instance, and this one into an instance that was made so. ShareWith names
+	// a deployment with Sharing whose instance it has to be.
+	Sharing   bool
+	ShareWith string
+	Wait      bool   // go on until the application runs: await, verify, release
+	Policy    string // the owner's policy for Wait; empty: home.DefaultPolicy
+	Timeout   time.Duration
 }
 
 // Deploy pushes the packages that may be public and asks the M/OC for a confidential resource. With Wait it verifies and releases by
@@ -69,14 +73,14 @@ func (o *Owner) create(ctx context.Context, s *session, file *archive.File, r De
 	if err != nil {
 		return nil, err
 	}
-	request := mocapi.DeploymentRequest{App: d.Name, Mode: string(d.Mode), Device: r.Device, Labels: r.Labels, Place: r.Place, Delivery: r.Delivery,
-		OwnerKey: d.Owner, Packages: []mocapi.PackageRef{}}
-	for _, h := range d.Hardware {
-		request.Hardware = append(request.Hardware, string(h))
+	var with *deployment
+	if r.ShareWith != "" {
+		if with, err = o.shareWith(r.ShareWith, d.Name); err != nil {
+			return nil, err
+		}
+		r.Sharing = true
 	}
-	for _, i := range d.Instances {
-		request.Instances = append(request.Instances, string(i))
-	}
+	request := requestFor(d, r, with)
 	for _, a := range file.Artifacts {
 		ref, err := o.push(ctx, s, repository(me.Name, d.Name, a.Role), a)
 		if err != nil {
@@ -91,13 +95,42 @@ func (o *Owner) create(ctx context.Context, s *session, file *archive.File, r De
 	if err := checkPlan(d, dep, r.Delivery); err != nil {
 		return nil, err
 	}
+	if err := checkInstance(dep, r.Sharing, with); err != nil {
+		return nil, err
+	}
 	o.followFrom(dep.ID, 0)
-	state := deployment{ID: dep.ID, Context: s.name, Account: me.Name, Delivery: r.Delivery, Package: *d, Created: o.Now().UTC()}
+	state := deployment{ID: dep.ID, Context: s.name, Account: me.Name, Delivery: r.Delivery, Package: *d, Created: o.Now().UTC(), Sharing: r.Sharing}
+	if dep.TEE != dep.ID {
+		state.TEE = dep.TEE
+	}
 	if err := o.Home.AddDeployment(dep.ID, state); err != nil {
 		return nil, err
 	}
-	o.tell("deploy", "moc", fmt.Sprintf("the M/OC placed deployment %s on device %s (%s/%s)%s", dep.ID, dep.Device, dep.Hardware, dep.Instance, mark(dep.Emulated)))
+	where := ""
+	if state.TEE != "" {
+		where = "in the TEE instance " + state.TEE + " "
+	}
+	o.tell("deploy", "moc", fmt.Sprintf("the M/OC placed deployment %s %son device %s (%s/%s)%s", dep.ID, where, dep.Device, dep.Hardware, dep.Instance, mark(dep.Emulated)))
 	return dep, nil
+}
+
+// requestFor is the request without its packages.
+func requestFor(d *archive.Description, r DeployRequest, with *deployment) mocapi.DeploymentRequest {
+	out := mocapi.DeploymentRequest{App: d.Name, Mode: string(d.Mode), Device: r.Device, Labels: r.Labels, Place: r.Place, Delivery: r.Delivery,
+		OwnerKey: d.Owner, Packages: []mocapi.PackageRef{}}
+	if r.Sharing {
+		out.Sharing = mocapi.SharingOwner
+	}
+	if with != nil {
+		out.ShareWith = with.ID
+	}
+	for _, h := range d.Hardware {
+		out.Hardware = append(out.Hardware, string(h))
+	}
+	for _, i := range d.Instances {
+		out.Instances = append(out.Instances, string(i))
+	}
+	return out
 }
 
 // createOnce posts a deployment request exactly once, also when an answer is lost: a request that may have arrived is looked for in
@@ -129,7 +162,7 @@ func newOne(known, now []mocapi.Deployment, r mocapi.DeploymentRequest) *mocapi.
 	for i := range now {
 		d := &now[i]
 		old := slices.ContainsFunc(known, func(k mocapi.Deployment) bool { return k.ID == d.ID })
-		if !old && d.App == r.App && (d.Delivery == usecase.DeliveryChannel) == (r.Delivery == usecase.DeliveryChannel) && d.OwnerKey.Equal(r.OwnerKey) && slices.Equal(d.Packages, r.Packages) {
+		if !old && d.App == r.App && d.Sharing == r.Sharing && (d.Delivery == usecase.DeliveryChannel) == (r.Delivery == usecase.DeliveryChannel) && d.OwnerKey.Equal(r.OwnerKey) && slices.Equal(d.Packages, r.Packages) {
 			return d
 		}
 	}

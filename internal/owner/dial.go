@@ -4,6 +4,7 @@ package owner
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -63,7 +64,7 @@ func dialRelay(ctx context.Context, dep *mocapi.Deployment, app, ta string) (net
 		return nil, err
 	}
 	_ = conn.SetDeadline(time.Now().Add(25 * time.Second))
-	target := fmt.Sprintf("%s.%s.%s:443", ta, app, dep.ID)
+	target := fmt.Sprintf("%s.%s.%s:443", ta, app, cmp.Or(dep.TEE, dep.ID))
 	r := bufio.NewReaderSize(conn, 4<<10)
 	_, err = fmt.Fprintf(conn, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", target, target)
 	var resp *http.Response

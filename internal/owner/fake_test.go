@@ -4,6 +4,7 @@ package owner_test
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/ecdh"
 	"crypto/ecdsa"
@@ -65,6 +66,8 @@ type fakeMOC struct {
 	flipBit    bool                    // Evidence with a changed signature
 	changeTA   func(*evidence.TAClaim) // another TA than the packed one
 	changeConf func(*agentconfig.Config)
+	tee        string    // the instance that it names; empty: the deployment's own
+	beside     *cose.Key // who has signed another TA in the instance; nil: there is none
 	swapPlan   bool
 	otherAgent bool // names another Agent key after the appraisal
 }
@@ -189,6 +192,9 @@ func (m *fakeMOC) create(w http.ResponseWriter, r *http.Request) {
 	m.created++
 	m.config = agentconfig.Config{Version: agentconfig.Version, Deployment: "d-1", Hardware: q.Hardware[0], Instance: q.Instances[0],
 		TAMKeys: m.tamKeys, TAMURI: "http://tam.invalid/d-1", Owners: []agentconfig.Owner{{Key: q.OwnerKey, App: q.App}}}
+	if q.Sharing != "" {
+		m.config.Owners[0].App = agentconfig.AnyApp
+	}
 	if m.changeConf != nil {
 		m.changeConf(&m.config)
 	}
@@ -199,7 +205,7 @@ func (m *fakeMOC) create(w http.ResponseWriter, r *http.Request) {
 	}
 	m.dep = &mocapi.Deployment{ID: "d-1", Version: 1, Owner: "alice", App: q.App, Mode: q.Mode, Hardware: q.Hardware[0], Instance: q.Instances[0],
 		Device: "device-1", Emulated: true, OwnerKey: q.OwnerKey, State: mocapi.StateAwaitingAppraisal, Plan: plan.Steps,
-		Config: m.config.Marshal(), AgentKey: m.agentKey, Packages: q.Packages, RelayAddr: m.relayAddr, Created: time.Now()}
+		TEE: cmp.Or(m.tee, "d-1"), Sharing: q.Sharing, Config: m.config.Marshal(), AgentKey: m.agentKey, Packages: q.Packages, RelayAddr: m.relayAddr, Created: time.Now()}
 	for _, s := range plan.Steps {
 		if s.Step == usecase.Attest {
 			break
@@ -233,6 +239,10 @@ func (m *fakeMOC) evidence(r *http.Request) (any, error) {
 		HWModel: []byte("model"), HWVersion: "1", AgentEncKey: public(m.t, m.agentEnc.Public())}
 	if ta, ok := m.taClaim(); ok {
 		c.TAs = append(c.TAs, ta)
+	}
+	if m.beside != nil {
+		c.TAs = append(c.TAs, evidence.TAClaim{Component: suit.NewComponentID("tee", "other", "ta"), Digest: suit.SHA256([]byte("other")), Sequence: 1,
+			Signer: m.beside.KID(), EncKey: public(m.t, newP256(m.t).Public()), TLSKey: public(m.t, newP256(m.t).Public())})
 	}
 	bundle, err := evidence.Collect(c, "emu:trustzone", m.agentKey, m.config.Marshal(), func(b [64]byte) (evidence.HardwareEvidence, error) {
 		return m.device.Evidence(rand.Reader, emuroot.Request{Binding: b, Launch: m.agent[:], Config: m.config.Digest()})

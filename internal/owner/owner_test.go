@@ -259,6 +259,10 @@ func TestRefused(t *testing.T) {
 		"other app": {func(m *fakeMOC) {
 			m.changeConf = func(c *agentconfig.Config) { c.Owners[0].App = "other" }
 		}, owner.CodeConfigOwner},
+		"shared, not asked for": {func(m *fakeMOC) {
+			m.changeConf = func(c *agentconfig.Config) { c.Owners[0].App = agentconfig.AnyApp }
+		}, owner.CodeConfigOwner},
+		"another TA": {func(m *fakeMOC) { m.beside = stranger }, "appraisal.ta.unexpected"},
 		"other TAM": {func(m *fakeMOC) {
 			m.changeConf = func(c *agentconfig.Config) { c.TAMKeys = []*cose.Key{stranger} }
 		}, owner.CodeConfigTAM},

@@ -3,6 +3,7 @@
 package owner
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -20,6 +21,8 @@ type deployment struct {
 	Delivery  string              `json:"delivery,omitempty"`
 	Package   archive.Description `json:"package"`
 	Created   time.Time           `json:"created"`
+	Sharing   bool                `json:"sharing,omitempty"`   // this owner lets its other applications into the instance
+	TEE       string              `json:"tee,omitempty"`       // the instance, where it was made for another deployment
 	Appraised *appraisedState     `json:"appraised,omitempty"` // the last positive appraisal
 	Released  []released          `json:"released,omitempty"`
 	Latest    uint64              `json:"latest,omitempty"` // the highest sequence number of a package that it ever got
@@ -65,6 +68,9 @@ func (o *Owner) find(ref string) (*deployment, error) {
 	}
 	return nil, fault.New(fault.BadRequest, "%d deployments of %q", len(found), ref).WithHint("%s", hint)
 }
+
+// instance is the TEE instance that serves the deployment: it is called after the one that it was made for.
+func (d *deployment) instance() string { return cmp.Or(d.TEE, d.ID) }
 
 func (d *deployment) restore() error {
 	if d.Update == nil {

@@ -3,6 +3,7 @@
 package owner
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -136,6 +137,9 @@ func drift(d *deployment, now *mocapi.Deployment) []string {
 	say := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
 	if err := checkPlan(&d.Package, now, d.Delivery); err != nil {
 		say("%v", err)
+	}
+	if tee := cmp.Or(now.TEE, now.ID); tee != d.instance() {
+		say("another TEE instance than at the beginning: %s", tee)
 	}
 	if a := d.Appraised; a != nil {
 		if now.AgentKey != nil && !now.AgentKey.Equal(a.AgentKey) {

@@ -47,7 +47,7 @@ func (o *Owner) Stop(ctx context.Context, ref string) (*Stopped, error) {
 	switch {
 	case out.Already || dep.State == mocapi.StateStopping:
 		out.Why = "the stop was asked for before"
-	case len(d.Released) == 0:
+	case len(d.Released) == 0 && !d.Sharing: // the TEE has to end one TA of a shared instance, the device cannot
 		out.Why = "no PD was released to it"
 	default:
 		if err := o.hold(ctx, d); err != nil {

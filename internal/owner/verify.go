@@ -215,9 +215,12 @@ func (o *Owner) judge(ctx context.Context, s *session, d *deployment, dep *mocap
 		return result, nil, nil
 	}
 	expect, config := expectConfig(verified.Config, configWanted{
-		deployment: d.ID, app: d.Package.Name, owner: d.Package.Owner, tam: s.context.TAMKeys, cells: CellsOf(&d.Package),
+		deployment: d.instance(), sharing: d.Sharing, app: d.Package.Name, owner: d.Package.Owner, tam: s.context.TAMKeys, cells: CellsOf(&d.Package),
 		mode: d.Package.Mode, pkg: &d.Package})
 	expect.TAs, expect.OnlyTAs = expectTAs(d, dep, verified), true
+	if d.Sharing {
+		expect.Beside = []appraisal.Hex32{d.Package.Owner.Thumbprint()}
+	}
 	result := appraisal.Appraise(verified, policy, f.input.Now, expect)
 	o.Panel.JudgeVerified(ctx, f.bundle, verified, f.input.Challenge, f.input.AgentKey, result)
 	return result, verified, config
@@ -227,7 +230,7 @@ func (o *Owner) judge(ctx context.Context, s *session, d *deployment, dep *mocap
 // another one that may not. A release does not follow from an appraisal without the TA, unless the TA comes with it.
 func expectTAs(d *deployment, dep *mocapi.Deployment, v *evidence.Verified) []appraisal.TAExpectation {
 	sequence := d.Package.Sequence
-	mode, none := d.Package.Mode, len(v.Claims.TAs) == 0
+	mode, none := d.Package.Mode, !loads(v, d.Package.Name)
 	switch {
 	case mode.Sealed(usecase.TA):
 		if len(d.Released) == 0 || none && dep.State != mocapi.StateRunning {
