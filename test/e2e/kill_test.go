@@ -86,9 +86,12 @@ func TestKillAnywhere(t *testing.T) {
 	}
 }
 
-func killAt(t *testing.T, u *user, v victim, at string) {
-	u.t = t
-	cmd := exec.Command(filepath.Join(bin, "sealift"), "deploy", "--wait", "--json", "--timeout", "90s", "stats.sealift")
+// killing runs a command that tells its steps, kills the victim as soon as the step is told, and returns what the command prints: it has to
+// succeed all the same.
+func (u *user) killing(v victim, at string, args ...string) string {
+	t := u.t
+	t.Helper()
+	cmd := exec.Command(filepath.Join(bin, "sealift"), args...)
 	cmd.Dir, cmd.Env = u.dir, append(os.Environ(), "SEALIFT_HOME="+u.home)
 	var stdout bytes.Buffer
 	cmd.Stdout = &stdout
@@ -108,18 +111,23 @@ func killAt(t *testing.T, u *user, v victim, at string) {
 		}
 	}
 	if err := cmd.Wait(); err != nil {
-		t.Fatalf("%s (pid %d) killed after %s: deploy --wait: %v\n%s\n%s", v.name, killed, at, err, &talk, logs(u))
+		t.Fatalf("%s (pid %d) killed after %s: %s: %v\n%s\n%s", v.name, killed, at, args[0], err, &talk, logs(u))
 	}
 	if killed == 0 {
 		t.Fatalf("%s was not killed: %s did not come\n%s", v.name, at, &talk)
 	}
+	return stdout.String()
+}
+
+func killAt(t *testing.T, u *user, v victim, at string) {
+	u.t = t
 	var deployed struct {
 		ID    string `json:"id"`
 		State string `json:"state"`
 		Plan  []step `json:"plan"`
 		Trace []step `json:"trace"`
 	}
-	decode(t, stdout.String(), &deployed)
+	decode(t, u.killing(v, at, "deploy", "--wait", "--json", "--timeout", "90s", "stats.sealift"), &deployed)
 	if want := loadSequences["ua,ta,pd"]; names(deployed.Trace) != want || names(deployed.Plan) != want || deployed.State != "running" {
 		t.Errorf("state %s\nplan  %s\ntrace %s", deployed.State, names(deployed.Plan), names(deployed.Trace))
 	}

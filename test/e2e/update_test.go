@@ -5,11 +5,8 @@
 package e2e
 
 import (
-	"bufio"
-	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -183,32 +180,11 @@ func TestKillDuringUpdate(t *testing.T) {
 				u.t = t
 				n++
 				u.must("", "pack", newerStats(t, u, "ta,pd", n))
-				cmd := exec.Command(filepath.Join(bin, "sealift"), "update", "--wait", "--json", "--timeout", "90s", "stats", "stats.sealift")
-				cmd.Dir, cmd.Env = u.dir, append(os.Environ(), "SEALIFT_HOME="+u.home)
-				var stdout strings.Builder
-				cmd.Stdout = &stdout
-				stderr, err := cmd.StderrPipe()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := cmd.Start(); err != nil {
-					t.Fatal(err)
-				}
-				var talk strings.Builder
-				killed := 0
-				for lines := bufio.NewScanner(stderr); lines.Scan(); {
-					fmt.Fprintln(&talk, lines.Text())
-					if fields := strings.Fields(lines.Text()); killed == 0 && len(fields) > 2 && fields[2] == at {
-						killed = kill(t, u, v)
-					}
-				}
-				if err := cmd.Wait(); err != nil || killed == 0 {
-					t.Fatalf("killed %d: %v\n%s\n%s", killed, err, &talk, logs(u))
-				}
 				var d updated
-				if err := json.Unmarshal([]byte(stdout.String()), &d); err != nil || d.State != "running" || d.Update.State != "done" ||
-					names(d.Update.Trace) != "ta-to-instance attest pd-to-ta" {
-					t.Errorf("%s", &stdout)
+				out := u.killing(v, at, "update", "--wait", "--json", "--timeout", "90s", "stats", "stats.sealift")
+				decode(t, out, &d)
+				if d.State != "running" || d.Update.State != "done" || names(d.Update.Trace) != "ta-to-instance attest pd-to-ta" {
+					t.Errorf("%s", out)
 				}
 				answersWith(t, u, "stats", fmt.Sprintf("production-%d", n))
 			})
