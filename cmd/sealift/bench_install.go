@@ -35,14 +35,18 @@ import (
 // installRow is one installation of `bench install --json`. MB is 10^6 bytes.
 type installRow struct {
 	Payload   string  `json:"payload"` // "encrypted" or "clear"
+	Kind      string  `json:"kind"`    // "program" or "image"
 	Instance  string  `json:"instance"`
 	Bytes     int64   `json:"bytes"`
 	Seconds   float64 `json:"install_seconds"`  // in the Agent: fetch, decryption, digests, sealed storage, synced
 	Rate      float64 `json:"install_mb_per_s"` // of Seconds
+	Start     float64 `json:"start_seconds"`    // in the Agent, after Seconds: read again, digests, unpacked into TEE memory, until it serves
 	Whole     float64 `json:"release_to_running_seconds"`
 	Floor     float64 `json:"cryptography_by_agent_cpu"` // processor time of the cryptography alone / AgentCPU
 	AgentCPU  float64 `json:"agent_cpu_seconds"`         // of all its threads, during Seconds
-	BrokerCPU float64 `json:"broker_cpu_seconds"`        // during the whole deployment
+	StartCPU  float64 `json:"agent_start_cpu_seconds"`   // likewise, during Start
+	BrokerCPU float64 `json:"broker_cpu_seconds"`        // during the whole deployment, Start included
+	MOCCPU    float64 `json:"moc_cpu_seconds"`           // from the release, or the end of the upload, likewise
 	BrokerRSS float64 `json:"broker_peak_rss_mib"`
 	AgentRSS  float64 `json:"agent_peak_rss_mib"`
 	MOCRSS    float64 `json:"moc_peak_rss_mib"`
@@ -61,6 +65,7 @@ type installFlags struct {
 	size      string
 	encrypted bool
 	clear     bool
+	image     bool
 	instance  string
 	runs      int
 }
@@ -71,8 +76,8 @@ func newBenchInstallCmd(a *app) *cobra.Command {
 		Use:   "install",
 		Short: "MB/s and memory of installing a large TA, from the M/OC's store into sealed storage",
 		Long: `Start an M/OC and a device with EMULATED trustzone hardware, all as processes of their own, and deploy a TA of the given size: a small
-program with random bytes behind it. The rate is the Agent's own: from the first byte that it asks its Broker for until the TA is in sealed
-storage and synced. Encrypted, the TA comes with the release, under the Agent's key with A128CTR; in the clear, as a package of its own.
+program with random bytes behind it or, with --image, a container image of eight layers with the program and files of random bytes. The rate is the Agent's own: from the first byte that it asks its Broker for until the TA is in sealed
+storage and synced. What follows is told apart: the TA is read back, verified once more, put into TEE memory (an image is unpacked there), and started. Encrypted, the TA comes with the release, under the Agent's key with A128CTR; in the clear, as a package of its own.
 Beside it stand the processor time of Agent and Broker, which other work on the machine changes little, and what SHA-256, AES-128-CTR and
 AES-256-GCM need alone in the same run: crypto/CPU is the part of the Agent's processor time that the cryptography cannot do without.`,
 		Args: cobra.NoArgs,
@@ -81,6 +86,7 @@ AES-256-GCM need alone in the same run: crypto/CPU is the part of the Agent's pr
 	cmd.Flags().StringVar(&f.size, "size", "1GiB", "size of the TA")
 	cmd.Flags().BoolVar(&f.encrypted, "encrypted", false, "only an encrypted TA")
 	cmd.Flags().BoolVar(&f.clear, "clear", false, "only a TA in the clear")
+	cmd.Flags().BoolVar(&f.image, "image", false, "the TA is a container image, and the instance a container")
 	cmd.Flags().StringVar(&f.instance, "instance", "process", "instance type: process or container")
 	cmd.Flags().IntVarP(&f.runs, "runs", "n", 1, "installations of each kind")
 	return cmd
@@ -90,6 +96,9 @@ func (a *app) benchInstall(ctx context.Context, f installFlags) error {
 	size, err := parseSize(f.size)
 	if err != nil || size < 8<<20 || size > 2_000_000_000 || f.runs < 1 {
 		return usageError("for example --size 1GiB", "the size is to be between 8MiB and 2GB, and at least one run")
+	}
+	if f.image {
+		f.instance = string(usecase.Container)
 	}
 	modes := []usecase.Mode{usecase.ModeBundleTAPD, usecase.ModeTAPD}
 	switch {
@@ -101,7 +110,7 @@ func (a *app) benchInstall(ctx context.Context, f installFlags) error {
 	out := installResult{Bench: "install", Emulated: true, Floors: measureFloors()}
 	for _, mode := range modes {
 		for range f.runs {
-			row, err := a.benchInstallRun(ctx, mode, usecase.Instance(f.instance), size)
+			row, err := a.benchInstallRun(ctx, mode, f, size)
 			if err != nil {
 				return err
 			}
@@ -127,16 +136,16 @@ func parseSize(text string) (int64, error) {
 func (r *installResult) write(w io.Writer) {
 	fmt.Fprintf(w, "installation of a large TA; hardware %s; load average %s\n", evidence.EmulatedMark, r.Load)
 	r.Floors.write(w)
-	fmt.Fprintf(w, "%-10s %-10s %13s %9s %9s %11s %11s %12s %19s %11s %10s %8s\n", "payload", "instance", "bytes", "seconds", "MB/s",
-		"crypto/CPU", "agent CPU", "broker CPU", "release to running", "broker MiB", "agent MiB", "moc MiB")
+	fmt.Fprintf(w, "%-9s %-7s %-9s %12s %7s %5s %10s %9s %10s %7s %10s %9s %11s %10s %9s %7s\n", "payload", "TA", "instance", "bytes", "seconds",
+		"MB/s", "crypto/CPU", "agent CPU", "broker CPU", "moc CPU", "then start", "start CPU", "all seconds", "broker MiB", "agent MiB", "moc MiB")
 	for _, x := range r.Rows {
-		fmt.Fprintf(w, "%-10s %-10s %13d %9.2f %9.0f %11.2f %9.2f s %10.2f s %17.2f s %11.0f %10.0f %8.0f\n", x.Payload, x.Instance, x.Bytes, x.Seconds, x.Rate,
-			x.Floor, x.AgentCPU, x.BrokerCPU, x.Whole, x.BrokerRSS, x.AgentRSS, x.MOCRSS)
+		fmt.Fprintf(w, "%-9s %-7s %-9s %12d %7.2f %5.0f %10.2f %9.2f %10.2f %7.2f %10.2f %9.2f %11.2f %10.0f %9.0f %7.0f\n", x.Payload, x.Kind, x.Instance,
+			x.Bytes, x.Seconds, x.Rate, x.Floor, x.AgentCPU, x.BrokerCPU, x.MOCCPU, x.Start, x.StartCPU, x.Whole, x.BrokerRSS, x.AgentRSS, x.MOCRSS)
 	}
 }
 
 // benchInstallRun deploys one TA on a Stack of its own.
-func (a *app) benchInstallRun(ctx context.Context, mode usecase.Mode, instance usecase.Instance, size int64) (*installRow, error) {
+func (a *app) benchInstallRun(ctx context.Context, mode usecase.Mode, f installFlags, size int64) (*installRow, error) {
 	dir, err := os.MkdirTemp("", "sealift-bench-")
 	if err != nil {
 		return nil, err
@@ -148,7 +157,7 @@ func (a *app) benchInstallRun(ctx context.Context, mode usecase.Mode, instance u
 	}
 	defer stack.Stop()
 	a.say("bench: packing a TA of %d bytes", size)
-	file, err := benchApp(dir, mode, instance, size)
+	file, err := benchApp(dir, mode, f, size)
 	if err != nil {
 		return nil, err
 	}
@@ -159,18 +168,22 @@ func (a *app) benchInstallRun(ctx context.Context, mode usecase.Mode, instance u
 	a.say("bench: deploying it, mode %s", mode)
 	o.Progress = a.progress()
 	var begun time.Time
+	var moc time.Duration
 	o.Events = func(e owner.Event) {
 		if e.Step == "release" || e.Step == "deploy" && begun.IsZero() {
-			begun = time.Now()
+			begun, moc = time.Now(), stackCPU(stack, "moc")
 		}
 	}
-	before := brokerCPU(stack)
+	before := stackCPU(stack, "broker")
 	dep, err := o.Deploy(ctx, owner.DeployRequest{Package: packed.File, Wait: true, Timeout: defaultDeployTime})
 	if err != nil {
 		return nil, err
 	}
-	after := brokerCPU(stack)
-	row := &installRow{Payload: "clear", BrokerCPU: (after - before).Seconds(), Instance: string(instance), Whole: time.Since(begun).Seconds()}
+	row := &installRow{Payload: "clear", Kind: "program", Instance: f.instance, Whole: time.Since(begun).Seconds(),
+		BrokerCPU: (stackCPU(stack, "broker") - before).Seconds(), MOCCPU: (stackCPU(stack, "moc") - moc).Seconds()}
+	if f.image {
+		row.Kind = "image"
+	}
 	if mode.Sealed(usecase.TA) {
 		row.Payload = "encrypted"
 	}
@@ -181,10 +194,10 @@ func (a *app) benchInstallRun(ctx context.Context, mode usecase.Mode, instance u
 	return row, o.Remove(ctx, dep.ID)
 }
 
-// brokerCPU is the processor time that the Broker has used.
-func brokerCPU(stack *dev.Stack) (used time.Duration) {
+// stackCPU is the processor time that a process of the Stack has used.
+func stackCPU(stack *dev.Stack, name string) (used time.Duration) {
 	for _, p := range stack.Processes() {
-		if strings.HasPrefix(p.Name, "broker") {
+		if strings.HasPrefix(p.Name, name) {
 			used, _ = processCPU(p.PID)
 		}
 	}
@@ -220,17 +233,20 @@ func benchStack(ctx context.Context, dir string, hardware evidence.Hardware) (*d
 }
 
 // benchApp writes the example's TA with random bytes behind it, so that it has the size, and describes it with the example's records.
-func benchApp(dir string, mode usecase.Mode, instance usecase.Instance, size int64) (*packfile.File, error) {
+func benchApp(dir string, mode usecase.Mode, f installFlags, size int64) (*packfile.File, error) {
 	ta, records, err := demo.Example(dir)
 	if err != nil {
 		return nil, err
 	}
-	large := filepath.Join(dir, "large-ta")
-	if err := padded(large, ta, size); err != nil {
+	large, what, make := filepath.Join(dir, "large-ta"), "binary", padded
+	if f.image {
+		what, make = "image", benchImage
+	}
+	if err := make(large, ta, size); err != nil {
 		return nil, err
 	}
-	text := fmt.Sprintf("name: stats\nmode: %s\nhardware: [trustzone]\ninstances: [%s]\nta:\n  binary: %q\n  serve: socket\npd:\n  - %q\n",
-		mode, instance, large, records)
+	text := fmt.Sprintf("name: stats\nmode: %s\nhardware: [trustzone]\ninstances: [%s]\nta:\n  %s: %q\n  serve: socket\npd:\n  - %q\n",
+		mode, f.instance, what, large, records)
 	path := filepath.Join(dir, "large.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return nil, err
@@ -256,10 +272,13 @@ func padded(path, program string, size int64) error {
 	return errors.Join(err, out.Close())
 }
 
-// stagedLine is what an Agent logs for each manifest.
-var stagedLine = regexp.MustCompile(`msg=staged manifest=\S+ bytes=(\d+) milliseconds=(\d+) cpu_ms=(\d+)`)
+// What an Agent logs for each manifest, and for each start of a TA.
+var (
+	stagedLine  = regexp.MustCompile(`msg=staged manifest=\S+ bytes=(\d+) milliseconds=(\d+) cpu_ms=(\d+)`)
+	startedLine = regexp.MustCompile(`msg=started ta=\S+ bytes=(\d+) milliseconds=(\d+) cpu_ms=(\d+)`)
+)
 
-// fromLog takes the size and the time of the largest installation from the Agent's log, which is a part of the emulator's.
+// fromLog takes the size and the times of the largest installation from the Agent's log, which is a part of the emulator's.
 func (r *installRow) fromLog(stack *dev.Stack) error {
 	for _, p := range stack.Processes() {
 		if !strings.HasPrefix(p.Name, "emulator") {
@@ -269,20 +288,28 @@ func (r *installRow) fromLog(stack *dev.Stack) error {
 		if err != nil {
 			return err
 		}
-		for _, m := range stagedLine.FindAllStringSubmatch(string(text), -1) {
-			bytes, _ := strconv.ParseInt(m[1], 10, 64)
-			ms, _ := strconv.ParseInt(m[2], 10, 64)
-			if bytes > r.Bytes {
-				cpu, _ := strconv.ParseInt(m[3], 10, 64)
-				r.Bytes, r.Seconds, r.AgentCPU = bytes, float64(max(ms, 1))/1000, float64(cpu)/1000
-			}
-		}
+		r.Bytes, r.Seconds, r.AgentCPU = largest(stagedLine, string(text))
+		_, r.Start, r.StartCPU = largest(startedLine, string(text))
 	}
 	if r.Bytes == 0 {
 		return errors.New("the Agent's log does not tell of an installation")
 	}
-	r.Rate = float64(r.Bytes) / 1e6 / r.Seconds
+	r.Rate = float64(r.Bytes) / 1e6 / max(r.Seconds, 0.001)
 	return nil
+}
+
+// largest finds the line with the most bytes, the first of them, and returns its numbers, in bytes and seconds.
+func largest(line *regexp.Regexp, text string) (size int64, took, cpu float64) {
+	for _, m := range line.FindAllStringSubmatch(text, -1) {
+		n, _ := strconv.ParseInt(m[1], 10, 64)
+		if n <= size {
+			continue
+		}
+		ms, _ := strconv.ParseInt(m[2], 10, 64)
+		used, _ := strconv.ParseInt(m[3], 10, 64)
+		size, took, cpu = n, float64(ms)/1000, float64(used)/1000
+	}
+	return size, took, cpu
 }
 
 // memory notes the peaks of the processes that the TA went through.

@@ -25,6 +25,12 @@ func (t *transaction) stage(ctx context.Context, m *suit.Verified, envelope []by
 	return out, err
 }
 
+// started logs how long a TA took from its start until it serves: read from sealed storage, verified, put into TEE memory.
+func (t *transaction) started(c *component, begun time.Time, used time.Duration) {
+	t.a.log.Info("started", "ta", c.ID.String(), "bytes", c.Size, "milliseconds", time.Since(begun).Milliseconds(),
+		"cpu_ms", (cpuTime() - used).Milliseconds())
+}
+
 // cpuTime is what this process has used of all processors.
 func cpuTime() time.Duration {
 	var u syscall.Rusage

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"sealift/internal/agent/vault"
 	"sealift/internal/channel"
@@ -178,10 +179,12 @@ func (t *transaction) startTA(ctx context.Context, c *component, args []byte) er
 	if err := t.fits(c, args); err != nil {
 		return err
 	}
+	begun, used := time.Now(), cpuTime()
 	ta, err := t.a.startTA(ctx, t.next, c, args)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotStarted, err)
 	}
+	t.started(c, begun, used)
 	if old := t.tas[key]; old != nil {
 		old.stop()
 	}
