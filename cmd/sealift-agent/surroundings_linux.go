@@ -52,7 +52,7 @@ func platform() (base, error) {
 		if err != nil {
 			return base{}, err
 		}
-		return base{g.TEE, folder{g.Store}, g.Runtime, &runnerguest.Loader{Booted: g.Payload, Dir: runDir, Launcher: runner.Sandbox{}}}, nil
+		return base{g.TEE, folder{g.Store}, g.Runtime, &runnerguest.Loader{Booted: g.Payload, Dir: runDir}}, nil
 	}
 	part := container.Inherited() // first, before anything else takes its descriptor
 	tee, err := hw.Open(hw.FD)
@@ -72,7 +72,15 @@ func surroundings(ctx context.Context, log *slog.Logger) (agent.Options, error) 
 	if err != nil {
 		return agent.Options{}, err
 	}
-	loaders, err := b.loaders(log)
+	group, err := cgroup.Open()
+	if err != nil && b.runtime != nil {
+		return agent.Options{}, err // containers have limits that bind, or there are none
+	}
+	groups := runner.NewGroups(group)
+	if b.guest != nil {
+		b.guest.Launcher = runner.Sandbox{Groups: groups}
+	}
+	loaders, err := b.loaders(log, group, groups)
 	if err != nil {
 		return agent.Options{}, err
 	}
@@ -84,14 +92,14 @@ func surroundings(ctx context.Context, log *slog.Logger) (agent.Options, error) 
 	}
 	return agent.Options{
 		TEE: b.tee, Store: b.store, Log: log,
-		Runner: runner.Options{Launcher: runner.Sandbox{}, Loaders: loaders, Dir: runDir},
+		Runner: runner.Options{Launcher: runner.Sandbox{Groups: groups}, Loaders: loaders, Dir: runDir},
 	}, nil
 }
 
 // loaders are for what this instance type runs beside single programs: WebAssembly modules; containers in a pod sandbox and in a guest; guest
 // payloads in a guest.
-func (b base) loaders(log *slog.Logger) (map[string]runner.Loader, error) {
-	all := map[string]runner.Loader{launch.KindWASM: wasm.Loader{Dir: runDir}}
+func (b base) loaders(log *slog.Logger, group *cgroup.Group, groups *runner.Groups) (map[string]runner.Loader, error) {
+	all := map[string]runner.Loader{launch.KindWASM: wasm.Loader{Dir: runDir, Groups: groups}}
 	if b.guest != nil {
 		all[launch.KindGuest] = *b.guest
 	}
@@ -99,10 +107,6 @@ func (b base) loaders(log *slog.Logger) (map[string]runner.Loader, error) {
 		return all, nil
 	}
 	defer b.runtime.Close()
-	group, err := cgroup.Open()
-	if err != nil {
-		return nil, err
-	}
 	l, err := container.New(io.NewSectionReader(b.runtime, 0, ociruntime.MaxBytes), container.Options{Dir: podDir, Group: group, Log: log})
 	if err != nil {
 		return nil, err

@@ -43,7 +43,8 @@ func TestSocketTAServesAndIsRestarted(t *testing.T) {
 	if got, err := ask(t, ta, "again"); err != nil || got != "again" {
 		t.Fatalf("%q, %v", got, err)
 	}
-	if s := ta.Status(); s.State != runner.StateRunning || s.LastExit != "exit status 7" {
+	eventually(t, "seen to serve", func() bool { return ta.Status().State == runner.StateRunning })
+	if s := ta.Status(); s.LastExit != "exit status 7" {
 		t.Fatalf("%+v", s)
 	}
 }

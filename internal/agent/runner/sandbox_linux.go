@@ -14,7 +14,7 @@ import (
 )
 
 // Sandbox launches TAs with package sandbox, each in namespaces of its own without a network.
-type Sandbox struct{}
+type Sandbox struct{ Groups *Groups }
 
 // The paths under which a TA sees its folders.
 const (
@@ -38,12 +38,12 @@ func (Sandbox) Seal(name string, r io.Reader) (*os.File, [32]byte, error) {
 func (Sandbox) Inside(string, string) (string, string) { return insidePD, insideRun }
 
 // Launch implements Launcher.
-func (Sandbox) Launch(ctx context.Context, j Job) (Process, error) {
+func (l Sandbox) Launch(ctx context.Context, j Job) (Process, error) {
 	binds, err := rootBinds(j.Root)
 	if err != nil {
 		return nil, err
 	}
-	cmd := sandbox.Command(ctx, sandbox.Spec{
+	return l.Groups.Start(ctx, sandbox.Spec{
 		Program:   j.Program,
 		Args:      j.Args,
 		Env:       j.Env,
@@ -52,21 +52,7 @@ func (Sandbox) Launch(ctx context.Context, j Job) (Process, error) {
 		ReadWrite: []sandbox.Bind{{Source: j.RunDir, Target: insideRun}},
 		Limits:    sandbox.Limits{DataBytes: j.MemoryBytes, Processes: j.MaxProcs, CPUSeconds: j.CPUSeconds},
 		Profile:   sandbox.ProfileTA,
-	})
-	cmd.Stderr, cmd.Stdout = j.Log, j.Log
-	if j.Stdout != nil {
-		cmd.Stdout = j.Stdout
-	}
-	if j.Stdin != nil {
-		cmd.Stdin = j.Stdin
-	}
-	if err := cmd.Start(); err != nil {
-		if errors.Is(err, sandbox.ErrProgram) || errors.Is(err, sandbox.ErrSpec) {
-			return nil, fmt.Errorf("%w: %w", ErrProgram, err)
-		}
-		return nil, fmt.Errorf("runner: %w", err)
-	}
-	return cmd, nil
+	}, j)
 }
 
 // rootBinds shows each entry of dir at the root of a process. A link among them would be followed here, and lead anywhere.

@@ -36,7 +36,7 @@ const podDir = "/oci"
 
 // start implements vessel.
 func (containerVessel) start(ctx context.Context, j job) (life, error) {
-	group, err := newPodGroup(j)
+	group, err := newInstanceGroup(j)
 	if err != nil {
 		return nil, err
 	}
@@ -47,8 +47,8 @@ func (containerVessel) start(ctx context.Context, j job) (life, error) {
 	return l, nil
 }
 
-// newPodGroup makes the control group of an instance.
-func newPodGroup(j job) (*cgroup.Group, error) {
+// newInstanceGroup makes the control group of an instance. Its limits stay with the emulator; the instance's user makes groups below it.
+func newInstanceGroup(j job) (*cgroup.Group, error) {
 	parent, err := deviceGroup(stateDir(j.store), true)
 	if err != nil {
 		return nil, err
@@ -72,10 +72,6 @@ func newPodGroup(j job) (*cgroup.Group, error) {
 }
 
 func startPod(ctx context.Context, j job, group *cgroup.Group) (life, error) {
-	agentGroup, err := group.Child("agent", cgroup.Limits{})
-	if err != nil {
-		return nil, fmt.Errorf("emulator: %w", err)
-	}
 	agent, _, err := sandbox.SealedMemfd("agent", j.image.Open(j.file, image.PartAgent))
 	if err != nil {
 		return nil, err
@@ -103,10 +99,9 @@ func startPod(ctx context.Context, j job, group *cgroup.Group) (life, error) {
 		},
 		Profile: sandbox.ProfilePod,
 		HostUID: j.uid,
-		Enter:   agentGroup.Add,
 	}
-	for _, m := range group.Mounts() {
-		spec.ReadWrite = append(spec.ReadWrite, sandbox.Bind{Source: m.Source, Target: m.Target})
+	if err := enter(group, &spec); err != nil {
+		return nil, errors.Join(err, conn.Close())
 	}
 	if dir := cgroup.DevicesTree(); dir != "" { // runc does not start without it
 		spec.ReadOnly = append(spec.ReadOnly, sandbox.Bind{Source: dir, Target: cgroup.MountRoot + "/devices"})
@@ -117,20 +112,33 @@ func startPod(ctx context.Context, j job, group *cgroup.Group) (life, error) {
 		conn.Close()
 		return nil, err
 	}
-	return &podLife{processLife: processLife{cmd: cmd, conn: conn}, group: group}, nil
+	return &groupLife{processLife: processLife{cmd: cmd, conn: conn}, group: group}, nil
+}
+
+// enter lets an Agent run in a group of its own below that of the instance, which it sees.
+func enter(group *cgroup.Group, spec *sandbox.Spec) error {
+	agent, err := group.Child("agent", cgroup.Limits{})
+	if err != nil {
+		return fmt.Errorf("emulator: %w", err)
+	}
+	spec.Enter = agent.Add
+	for _, m := range group.Mounts() {
+		spec.ReadWrite = append(spec.ReadWrite, sandbox.Bind{Source: m.Source, Target: m.Target})
+	}
+	return nil
 }
 
 // imageBytes is the room for root file systems of containers: half of the instance's memory, which it counts in.
 func imageBytes(l platform.Limits) uint64 { return max(l.MemoryBytes/2, 64<<20) }
 
-// podLife is one life of a pod sandbox.
-type podLife struct {
+// groupLife is one life of an Agent in a control group.
+type groupLife struct {
 	processLife
 	group *cgroup.Group
 }
 
 // wait implements life.
-func (l *podLife) wait() error {
+func (l *groupLife) wait() error {
 	err := l.processLife.wait()
 	if kills, countErr := l.group.At("agent").OOMKills(); countErr == nil && kills > 0 {
 		err = fmt.Errorf("%w: %v", errMemory, err) // the signal is only how that looks

@@ -4,6 +4,7 @@ package emulator
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"sealift/internal/platform/hw"
 	"sealift/internal/platform/packet"
 	"sealift/internal/platform/sandbox"
+	"sealift/internal/platform/sandbox/cgroup"
 )
 
 // vessel is what instances of one type live in: it starts an Agent from a measured image.
@@ -53,18 +55,38 @@ func vessels() map[string]vessel {
 	return map[string]vessel{image.Process: processVessel{}, image.Container: containerVessel{}, image.VM: vmVessel{}}
 }
 
-// processVessel runs the Agent as a sandboxed process.
+// processVessel runs the Agent as a sandboxed process. Where the machine has control groups to make, Agent and TAs together are in one,
+// as in a pod; elsewhere the limits of memory and processor time bind single processes.
 type processVessel struct{}
 
 func (processVessel) check() error { return nil }
 
 func (processVessel) start(ctx context.Context, j job) (life, error) {
+	group, err := newInstanceGroup(j)
+	if errors.Is(err, cgroup.ErrUnsupported) {
+		l, err := startProcess(ctx, j, nil)
+		if err != nil {
+			return nil, err
+		}
+		return l, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	l, err := startProcess(ctx, j, group)
+	if err != nil {
+		return nil, errors.Join(err, group.Remove())
+	}
+	return &groupLife{processLife: *l, group: group}, nil
+}
+
+func startProcess(ctx context.Context, j job, group *cgroup.Group) (*processLife, error) {
 	conn, theirs, err := hardwarePair()
 	if err != nil {
 		return nil, err
 	}
 	defer theirs.Close()
-	cmd := sandbox.Command(ctx, sandbox.Spec{
+	spec := sandbox.Spec{
 		Program:   j.file,
 		Args:      []string{"sealift-agent"},
 		Files:     []*os.File{theirs},
@@ -76,7 +98,13 @@ func (processVessel) start(ctx context.Context, j job) (life, error) {
 		},
 		Profile: sandbox.ProfileAgent,
 		HostUID: j.uid,
-	})
+	}
+	if group != nil {
+		if err := enter(group, &spec); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+	}
+	cmd := sandbox.Command(ctx, spec)
 	cmd.Stdout, cmd.Stderr = j.log, j.log
 	if err := cmd.Start(); err != nil {
 		conn.Close()

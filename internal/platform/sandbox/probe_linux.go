@@ -109,9 +109,9 @@ func probeUsers() Feature {
 }
 
 func probeGroups() Feature {
-	f := Feature{Name: "control groups", OK: true, Detail: "limits of containers bind"}
+	f := Feature{Name: "control groups", OK: true, Detail: "limits bind each TEE instance, TA and UA as a whole"}
 	if _, err := cgroup.Find(); err != nil {
-		f.OK, f.Detail = false, "no containers here: "+err.Error()
+		f.OK, f.Detail = false, "no containers here, and limits of memory bind single processes only: "+err.Error()
 	}
 	return f
 }

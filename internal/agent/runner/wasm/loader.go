@@ -76,6 +76,7 @@ type Loader struct {
 	Dir string // in TEE memory: compiled code lies there
 	// Program is the static program that calls Host, this one if empty.
 	Program string
+	Groups  *runner.Groups
 }
 
 // Load implements runner.Loader.
@@ -89,7 +90,7 @@ func (l Loader) Load(ctx context.Context, open func() (io.ReadCloser, error)) (r
 	if err != nil {
 		return nil, digest, err
 	}
-	m := &loaded{module: module}
+	m := &loaded{module: module, groups: l.Groups}
 	if err := m.compile(ctx, l); err != nil {
 		return nil, digest, errors.Join(err, m.Close())
 	}
@@ -101,6 +102,7 @@ type loaded struct {
 	module *os.File // sealed
 	host   *os.File // this program, sealed
 	cache  string
+	groups *runner.Groups
 }
 
 func (m *loaded) Close() error {
@@ -163,7 +165,7 @@ func (m *loaded) Launch(ctx context.Context, j runner.Job) (runner.Process, erro
 	if j.Spec.Serve == launch.ServeStdio {
 		mode = modeCommand
 	}
-	cmd := sandbox.Command(ctx, sandbox.Spec{
+	return m.groups.Start(ctx, sandbox.Spec{
 		Program:   m.host,
 		Args:      append([]string{HostName, mode, strconv.FormatUint(j.MemoryBytes, 10)}, j.Args...),
 		Env:       j.Env,
@@ -173,21 +175,7 @@ func (m *loaded) Launch(ctx context.Context, j runner.Job) (runner.Process, erro
 		ReadWrite: []sandbox.Bind{{Source: j.RunDir, Target: insideRun}},
 		Limits:    sandbox.Limits{DataBytes: j.MemoryBytes + hostMemory, Processes: j.MaxProcs, CPUSeconds: j.CPUSeconds},
 		Profile:   sandbox.ProfileTA,
-	})
-	cmd.Stderr, cmd.Stdout = j.Log, j.Log
-	if j.Stdout != nil {
-		cmd.Stdout = j.Stdout
-	}
-	if j.Stdin != nil {
-		cmd.Stdin = j.Stdin
-	}
-	if err := cmd.Start(); err != nil {
-		if errors.Is(err, sandbox.ErrProgram) || errors.Is(err, sandbox.ErrSpec) {
-			return nil, fmt.Errorf("%w: %w", runner.ErrProgram, err)
-		}
-		return nil, fmt.Errorf("wasm: %w", err)
-	}
-	return cmd, nil
+	}, j)
 }
 
 // limited passes on the first n bytes.
