@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sealift/internal/sharedtest"
+	"sealift/test/canary"
 )
 
 // vmImage builds the image of a virtual machine into a folder, with what scripts/setup.sh has fetched.
@@ -57,14 +58,24 @@ func qemus(t *testing.T) (pids []int) {
 	return pids
 }
 
-// A deployment into a confidential virtual machine: the owner accepts what was measured of kernel, initramfs and command line, the
-// machine is killed and comes back with its sealed state, and a removal leaves nothing.
+// A deployment into a confidential virtual machine that is booted with its TA: the owner accepts what was measured of kernel, initramfs,
+// command line and TA, the machine is killed and comes back with its sealed state, of which nothing lies on the host in the clear, and a
+// removal leaves nothing. Beside it a TA that is an image of others' making runs in a guest too.
 func TestVM(t *testing.T) {
 	u := newUser(t)
 	vmImage(t, u, filepath.Join(bin, "images"))
 	t.Cleanup(func() { os.RemoveAll(filepath.Join(bin, "images")) })
 	devUp(t, u, "--hardware", "tdx")
 	vmPackage(t, u, "ua,ta,pd", "tdx")
+	text, err := os.ReadFile(filepath.Join(u.dir, "stats.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pack := func(program string) {
+		u.write("stats.yaml", strings.Replace(string(text), "binary: "+filepath.Join(bin, "examples", "stats-ta"), "guest: "+program, 1))
+		u.must("", "pack", "stats.yaml")
+	}
+	pack(filepath.Join(bin, "examples", "stats-ta"))
 	r := u.must("", "deploy", "--wait", "stats.sealift")
 	for _, want := range []string{"EMULATED", "starts it as a confidential vm", "device-tdx (tdx/vm)"} {
 		if !strings.Contains(r.stdout+r.stderr, want) {
@@ -72,9 +83,11 @@ func TestVM(t *testing.T) {
 		}
 	}
 	answers(t, u, "stats")
-	if r := u.must("", "verify", "stats", "--json"); !strings.Contains(r.stdout, "MRTD") {
+	if r := u.must("", "verify", "stats", "--json"); !strings.Contains(r.stdout, "MRTD") || !strings.Contains(r.stdout, "with the guest payload sha256:") {
 		t.Errorf("the appraisal does not name the measurement:\n%s", r.stdout)
 	}
+	pack(busybox(t))
+	u.refused(2, []string{"booted and measured with it", "remove the deployment"}, "update", "stats", "stats.sealift")
 	running := qemus(t)
 	if len(running) != 1 {
 		t.Fatalf("virtual machines: %v", running)
@@ -85,8 +98,27 @@ func TestVM(t *testing.T) {
 		return len(now) == 1 && now[0] != running[0]
 	})
 	answers(t, u, "stats")
+	secret, err := canary.New([]byte("r10000,production,Eastfield,x,lead,35,40,65866")) // a record of the PD
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, files, err := secret.ScanTree(filepath.Join(u.home, "dev")); err != nil || len(found) != 0 || files < 5 {
+		t.Errorf("on the host's disk: %v in %d files, %v", found, files, err)
+	}
 	u.must("", "verify", "stats") // the register of loaded programs began anew, and so did the Agent's record of them
 	u.must("", "remove", "stats")
+
+	file := imagePackage(u, "image", foreignImage(t, u), `args: [-f, /dev/stdin, "${PD}/image.txt"]`)
+	if text, err = os.ReadFile(file); err != nil {
+		t.Fatal(err)
+	}
+	u.write("image.yaml", strings.NewReplacer("[container]", "[vm]", "[trustzone]", "[tdx]").Replace(string(text)))
+	u.must("", "pack", file)
+	u.must("", "deploy", "--wait", "image.sealift")
+	if r := u.must("et\n", "call", "image"); r.stdout != "beta\n" {
+		t.Errorf("%q\n%s\n%s", r.stdout, r.stderr, logs(u))
+	}
+	u.must("", "remove", "image")
 	if left := qemus(t); len(left) != 0 {
 		t.Errorf("still running: %v", left)
 	}
