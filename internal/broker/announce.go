@@ -80,10 +80,10 @@ func (b *Broker) mocError(ctx context.Context, fail context.CancelCauseFunc, doi
 func (b *Broker) announcement() mocapi.Announcement {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	types, images := b.offered()
+	types, images, lacks := b.offered()
 	a := mocapi.Announcement{
 		BrokerID: b.id, Hardware: string(b.info.Hardware), Emulated: b.info.Emulated,
-		RootFingerprint: hex.EncodeToString(b.info.RootFingerprint[:]), InstanceTypes: types, Images: images, Labels: b.cfg.Labels,
+		RootFingerprint: hex.EncodeToString(b.info.RootFingerprint[:]), InstanceTypes: types, Lacks: lacks, Images: images, Labels: b.cfg.Labels,
 		Capacity: b.info.Capacity, RelayAddr: b.relay.Addr().String(), Generation: b.applied,
 		Instances: []mocapi.InstanceStatus{},
 	}

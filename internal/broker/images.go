@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 
@@ -114,14 +115,20 @@ func (b *Broker) fetchLayer(ctx context.Context, uri string) (_ *os.File, err er
 	return f, nil
 }
 
-// offered returns the instance types that the platform can run and that there is an image for, and the images' digests.
-func (b *Broker) offered() (types []string, digests map[string]string) {
-	types, digests = []string{}, map[string]string{}
+// offered returns the instance types that the platform can run and that there is an image for, the images' digests, and what the others
+// lack.
+func (b *Broker) offered() (types []string, digests, lacks map[string]string) {
+	types, digests, lacks = []string{}, map[string]string{}, maps.Clone(b.info.Lacks)
 	for _, t := range b.info.InstanceTypes {
 		if img, found := b.images[t]; found && !slices.Contains(types, t) {
 			types = append(types, t)
 			digests[t] = img.digest
+		} else if !found {
+			if lacks == nil {
+				lacks = map[string]string{}
+			}
+			lacks[t] = "the Broker has no Agent image for it"
 		}
 	}
-	return types, digests
+	return types, digests, lacks
 }

@@ -268,7 +268,36 @@ func (r *runner) once() error {
 		agent.Close()
 	}()
 	r.serve(ctx, agent)
-	return errors.New("the TEEP Agent has ended")
+	return r.ended()
+}
+
+// endTime is how long a platform may take to notice that an instance has ended whose channel is gone.
+const endTime = 3 * time.Second
+
+// ended says why the instance does not run any more, as far as the platform knows.
+func (r *runner) ended() error {
+	ctx, cancel := context.WithTimeout(r.ctx, endTime)
+	defer cancel()
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for {
+		states, err := r.b.cfg.Driver.List(ctx)
+		if err != nil {
+			return fmt.Errorf("the TEEP Agent has ended: %w", err)
+		}
+		i := slices.IndexFunc(states, func(s platform.InstanceState) bool { return s.ID == r.id })
+		if i >= 0 && !states[i].Running && states[i].Exit != "" {
+			return fmt.Errorf("the TEEP Agent has ended: %s", states[i].Exit)
+		}
+		if i < 0 || !states[i].Running {
+			return errors.New("the TEEP Agent has ended")
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return errors.New("the TEEP Agent has closed its channel")
+		}
+	}
 }
 
 func (r *runner) launch() error {
@@ -287,8 +316,15 @@ func (r *runner) launch() error {
 		}
 		defer spec.Layer.Close()
 	}
+	slow := time.AfterFunc(slowLaunch, func() {
+		r.note(fmt.Errorf("the TEE instance has been starting for %s, and nothing of it is heard yet", slowLaunch))
+	})
+	defer slow.Stop()
 	return r.b.cfg.Driver.Launch(r.ctx, spec)
 }
+
+// slowLaunch is how long a launch may take before who waits for it is told. A guest that hangs is ended by its platform minutes later.
+const slowLaunch = 30 * time.Second
 
 // serve runs a TEEP session after attaching and whenever the M/OC has a reason for one, until the channel closes.
 func (r *runner) serve(ctx context.Context, agent *channel.AgentClient) {

@@ -23,6 +23,7 @@ import (
 const (
 	maxInstances = 4096
 	maxShort     = 256
+	maxLack      = 1024
 )
 
 func (s *Server) listDevices(c *call) (any, error) {
@@ -117,6 +118,11 @@ func checkAnnouncement(a *mocapi.Announcement) error {
 			if len(i.Transfers) > maxTransfers || len(t.Payload) > maxPayload {
 				return bad("the announcement has too many transfers of instance %q, or a name that is too long", i.ID)
 			}
+		}
+	}
+	for instance, why := range a.Lacks {
+		if _, err := usecase.ParseInstance(instance); err != nil || len(why) > maxLack {
+			return bad("what the device lacks for %.32q is no sentence", instance)
 		}
 	}
 	for instance, digest := range a.Images {

@@ -230,11 +230,21 @@ func (w *wish) serves(d *store.Device, used int, now time.Time) ([]usecase.Cell,
 	}
 	switch {
 	case len(cells) == 0:
-		return no("instance", "it runs %s, the request accepts %s", cmp.Or(strings.Join(a.InstanceTypes, ", "), "none"), join(w.instances))
+		return no("instance", "it runs %s, the request accepts %s%s", cmp.Or(strings.Join(a.InstanceTypes, ", "), "none"), join(w.instances), lacking(a.Lacks, w.instances))
 	case used >= a.Capacity:
 		return no("capacity", "%d of %d instances are taken", used, a.Capacity)
 	}
 	return cells, nil
+}
+
+// lacking says what a device lacks for instance types.
+func lacking(lacks map[string]string, instances []usecase.Instance) (text string) {
+	for _, i := range instances {
+		if why := lacks[string(i)]; why != "" {
+			text += fmt.Sprintf("; %s: %s", i, why)
+		}
+	}
+	return text
 }
 
 // labelPattern is the form of a label's name and value: short, and safe to print.

@@ -48,7 +48,17 @@ func TestPlacement(t *testing.T) {
 			t.Errorf("%s: %+v %v, want %s", name, at, err, c.want)
 		}
 	}
-	w, err := parseWish(&mocapi.DeploymentRequest{Mode: "ta,pd", Labels: map[string]string{"zone": "3"}})
+	lacking := device("south", 1, nil, now)
+	lacking.Last.InstanceTypes, lacking.Last.Lacks = nil, map[string]string{"process": "a program is missing", "vm": "not asked for"}
+	w, err := parseWish(&mocapi.DeploymentRequest{Mode: "ta,pd", Instances: []string{"process"}, Hardware: []string{"trustzone"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.choose([]*store.Device{lacking}, loadOf, nil, now); err == nil ||
+		!strings.Contains(err.Error(), "it runs none, the request accepts process; process: a program is missing)") {
+		t.Errorf("of a device that lacks something: %v", err)
+	}
+	w, err = parseWish(&mocapi.DeploymentRequest{Mode: "ta,pd", Labels: map[string]string{"zone": "3"}})
 	if err != nil {
 		t.Fatal(err)
 	}

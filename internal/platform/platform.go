@@ -75,9 +75,11 @@ type Spec struct {
 
 // Info describes the platform.
 type Info struct {
-	Hardware        evidence.Hardware
-	Emulated        bool
-	InstanceTypes   []string // "process", "container", "vm"
+	Hardware      evidence.Hardware
+	Emulated      bool
+	InstanceTypes []string // "process", "container", "vm"
+	// Lacks says, of instance types that the hardware could protect and that are not among InstanceTypes, what this machine lacks.
+	Lacks           map[string]string
 	Capacity        int      // how many instances it can hold
 	RootFingerprint [32]byte // SHA-256 of the DER certificate under which its Evidence verifies
 }

@@ -37,7 +37,7 @@ func TestNothingToRunItWith(t *testing.T) {
 	t.Setenv("PATH", t.TempDir()) // there is no QEMU in it
 	devUp(t, u, "--hardware", "cca")
 	vmPackage(t, u, "ta,pd", "cca")
-	u.refused(5, []string{"no device fits", "device-cca: instance (it runs none, "}, "deploy", "--wait", "stats.sealift")
+	u.refused(5, []string{"no device fits", "device-cca: instance (it runs none, ", "the program qemu-system-x86_64 is missing (Debian: apt-get install qemu-system-x86)"}, "deploy", "--wait", "stats.sealift")
 	if all := deployments(t, u); len(all) != 0 {
 		t.Errorf("deployments: %v", all)
 	}

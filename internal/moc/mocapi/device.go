@@ -12,8 +12,10 @@ type Announcement struct {
 	Emulated        bool     `json:"emulated"`         // the platform is the emulator
 	RootFingerprint string   `json:"root_fingerprint"` // SHA-256 of the hardware root, hex
 	InstanceTypes   []string `json:"instance_types"`   // "process" ...: those that the platform can run and that Images has
-	Capacity        int      `json:"capacity"`         // how many instances the device holds
-	RelayAddr       string   `json:"relay_addr"`       // host:port of the Broker's relay listener
+	// Lacks says, of instance types that the hardware could protect and that are not among InstanceTypes, what the device lacks.
+	Lacks     map[string]string `json:"lacks,omitempty"`
+	Capacity  int               `json:"capacity"`   // how many instances the device holds
+	RelayAddr string            `json:"relay_addr"` // host:port of the Broker's relay listener
 	// Images has the Agent image that the Broker launches for each instance type: "sha256:<hex>" of the file.
 	Images map[string]string `json:"images"`
 	// Labels are the operator's words about the device, by which requests choose: "region", "zone" ...

@@ -78,7 +78,7 @@ func (d driver) Info(ctx context.Context) (platform.Info, error) {
 	}
 	return platform.Info{
 		Hardware: evidence.Hardware(a.Info.Hardware), Emulated: true, InstanceTypes: a.Info.InstanceTypes,
-		Capacity: a.Info.Capacity, RootFingerprint: a.Info.Root,
+		Lacks: a.Info.Lacks, Capacity: a.Info.Capacity, RootFingerprint: a.Info.Root,
 	}, nil
 }
 

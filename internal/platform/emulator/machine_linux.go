@@ -109,22 +109,36 @@ func newInstance(dir string, rec record) *instance {
 }
 
 func (m *machine) info() platform.Info {
+	types, lacks := m.instanceTypes()
 	return platform.Info{
-		Hardware: m.opts.Hardware, Emulated: true, InstanceTypes: m.instanceTypes(), Capacity: m.opts.Capacity,
+		Hardware: m.opts.Hardware, Emulated: true, InstanceTypes: types, Lacks: lacks, Capacity: m.opts.Capacity,
 		RootFingerprint: m.device.root,
 	}
 }
 
-// instanceTypes lists the types that this machine can run.
-func (m *machine) instanceTypes() []string {
-	var types []string
+// instanceTypes lists the types that this machine can run, and says what it lacks for the others that the hardware protects.
+func (m *machine) instanceTypes() (types []string, lacks map[string]string) {
 	for _, name := range []string{image.Process, image.Container, image.VM} {
-		if v := vessels()[name]; v != nil && usecase.Valid(usecase.Instance(name), m.opts.Hardware) == nil && v.check() == nil {
-			types = append(types, name)
+		v := vessels()[name]
+		if v == nil || usecase.Valid(usecase.Instance(name), m.opts.Hardware) != nil {
+			continue
 		}
+		err := v.check()
+		if err == nil {
+			types = append(types, name)
+			continue
+		}
+		if lacks == nil {
+			lacks = map[string]string{}
+		}
+		text := strings.TrimPrefix(err.Error(), platform.ErrUnsupported.Error()+": ")
+		lacks[name] = strings.ToValidUTF8(text[:min(len(text), maxLack)], "")
 	}
-	return types
+	return types, lacks
 }
+
+// maxLack bounds what is said of one instance type.
+const maxLack = 512
 
 // launch implements platform.Driver.Launch. The files are the image and, if there is a second, a guest payload.
 func (m *machine) launch(id string, files []*os.File, config []byte, limits platform.Limits) error {

@@ -43,10 +43,11 @@ type answer struct {
 }
 
 type wireInfo struct {
-	Hardware      string   `cbor:"1,keyasint"`
-	InstanceTypes []string `cbor:"2,keyasint"`
-	Capacity      int      `cbor:"3,keyasint"`
-	Root          [32]byte `cbor:"4,keyasint"`
+	Hardware      string            `cbor:"1,keyasint"`
+	InstanceTypes []string          `cbor:"2,keyasint"`
+	Capacity      int               `cbor:"3,keyasint"`
+	Root          [32]byte          `cbor:"4,keyasint"`
+	Lacks         map[string]string `cbor:"5,keyasint,omitempty"`
 }
 
 type wireInstance struct {

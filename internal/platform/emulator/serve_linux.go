@@ -127,7 +127,7 @@ func (m *machine) handle(r request, files []*os.File) (answer, []*os.File, error
 	case opInfo:
 		i := m.info()
 		return answer{Info: &wireInfo{
-			Hardware: string(i.Hardware), InstanceTypes: i.InstanceTypes, Capacity: i.Capacity, Root: i.RootFingerprint,
+			Hardware: string(i.Hardware), InstanceTypes: i.InstanceTypes, Lacks: i.Lacks, Capacity: i.Capacity, Root: i.RootFingerprint,
 		}}, nil, nil
 	case opLaunch:
 		return answer{}, nil, m.launch(r.ID, files, r.Config, platform.Limits(r.Limits))

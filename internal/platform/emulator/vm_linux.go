@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -243,10 +244,16 @@ func (l *vmLife) wait() error {
 	l.serving.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.why != nil {
+	var status *exec.ExitError
+	switch {
+	case l.why != nil:
 		return l.why
+	case errors.As(err, &status) && !status.Exited():
+		return fmt.Errorf("QEMU was killed (%v)", err)
+	case err != nil:
+		return fmt.Errorf("QEMU failed (%v)%s", err, l.console.last())
 	}
-	return err
+	return fmt.Errorf("the guest ended%s", l.console.last())
 }
 
 // console keeps the last lines of a guest's serial console, and hands everything on.

@@ -132,7 +132,7 @@ func TestVM(t *testing.T) {
 	checkConfined(t, running[0])
 	_ = syscall.Kill(running[0], syscall.SIGKILL)
 	until(t, "the end of the instance", func() bool { return !w.state("v1").Running })
-	if exit := w.state("v1").Exit; !strings.Contains(exit, "killed") {
+	if exit := w.state("v1").Exit; !strings.Contains(exit, "QEMU was killed (signal: killed)") {
 		t.Errorf("it ended because %q", exit)
 	}
 	launch(true)
@@ -334,8 +334,8 @@ func TestNoQEMU(t *testing.T) {
 	path := guestImage(t, kernel(t), small)
 	t.Setenv("PATH", t.TempDir())
 	w := serve(t, t.TempDir(), emulator.Options{Hardware: evidence.CCA})
-	if slices.Contains(w.info.InstanceTypes, "vm") {
-		t.Errorf("it offers %v", w.info.InstanceTypes)
+	if slices.Contains(w.info.InstanceTypes, "vm") || !strings.Contains(w.info.Lacks["vm"], "the program qemu-system-x86_64 is missing") {
+		t.Errorf("it offers %v, and lacks %v", w.info.InstanceTypes, w.info.Lacks)
 	}
 	err := w.tryLaunch("v1", path, "c", platform.Limits{})
 	wantErr(t, err, platform.ErrUnsupported)
