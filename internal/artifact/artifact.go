@@ -165,7 +165,7 @@ func (s *Store) Check(digest string) error {
 			return err
 		}
 	}
-	return fmt.Errorf("%w: %s", ErrDigest, digest)
+	return ErrDigest
 }
 
 func (s *Store) hasBlob(repo, digest string) bool {

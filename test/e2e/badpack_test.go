@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // A package file that is wrong is refused with the place and the reason, and no package is written. What a package file says
@@ -72,53 +71,6 @@ func TestBadPackageFiles(t *testing.T) {
 	u.write("bad.yaml", string(good))
 	u.must("", "pack", "bad.yaml")
 	u.refused(2, []string{"no such file"}, "plan", "other.sealift")
-}
-
-// A payload that the operator's store no longer has as it was pushed ends the deployment, by name; what is damaged is pushed again with the next
-// deployment of the package, and the failed one can be started again.
-func TestDamagedInTheStore(t *testing.T) {
-	u := newUser(t)
-	devUp(t, u)
-	u.must("", "pack", textPackage(t, u, "frail", "some text"))
-	u.must("", "deploy", "frail.sealift")
-	first := one(t, u, "frail").ID
-	u.must("", "remove", first)
-	blobs, err := filepath.Glob(filepath.Join(u.home, "dev", "moc", "artifacts", "blobs", "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range blobs {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(data) < 100<<10 {
-			continue // envelopes, which the M/OC reads itself
-		}
-		data[len(data)/2] ^= 1
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	r := u.refused(1, []string{"the operator's store does not have the payload sha256:", "does not match its digest", "sealift start"},
-		"deploy", "--wait", "frail.sealift")
-	if r.took > time.Minute {
-		t.Errorf("it took %s", r.took)
-	}
-	failed := one(t, u, "frail")
-	if failed.Remote.State != "failed" || failed.ID == first {
-		t.Errorf("%+v", failed)
-	}
-	u.must("", "deploy", "--wait", "frail.sealift")
-	u.must("", "start", failed.ID)
-	eventually(t, 20*time.Second, "it is the owner's turn", func() bool {
-		return strings.Contains(u.must("", "status", failed.ID).stdout, "awaiting-appraisal")
-	})
-	u.must("", "verify", failed.ID)
-	u.must("", "release", "--wait", failed.ID)
-	if r := u.must("text\n", "call", failed.ID); !strings.Contains(r.stdout, "some text") {
-		t.Errorf("%q", r.stdout)
-	}
 }
 
 // A package that was changed after it was signed, or cut short, is refused before anything of it is sent.

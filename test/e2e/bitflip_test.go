@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// One bit of a TA is flipped in the M/OC's store. The Agent refuses what it gets, says so, runs nothing of it, and keeps no
-// half of it; with the right bytes back, the same deployment goes on.
+// One bit of a TA is flipped in the M/OC's store. The Agent refuses what it gets, runs nothing of it, and keeps no half of it. The M/OC looks
+// into its store, ends the deployment by the reason's name, and drops what is damaged: the next deployment of the package pushes it again, and
+// then the failed one can be started.
 func TestFlippedBitInTheArtifactStore(t *testing.T) {
 	u := newUser(t)
 	devUp(t, u)
@@ -23,16 +24,24 @@ func TestFlippedBitInTheArtifactStore(t *testing.T) {
 	blob := largest(t, filepath.Join(u.home, "dev", "moc", "artifacts", "blobs"))
 	flip(t, blob, 1_000_000)
 
-	u.refused(3, []string{"the device says", "ERR_MANIFEST_PROCESSING_FAILED", "tee/text/ta", "digest mismatch"}, "deploy", "--wait", "--timeout", "4s", "text.sealift")
-	if d := deployments(t, u)[0]; len(d.Remote.Installed) != 0 || d.Remote.State != "installing" {
-		t.Errorf("%s, with %v installed", d.Remote.State, d.Remote.Installed)
+	u.refused(1, []string{"the operator's store does not have the payload sha256:", "manifest/text/ta", "does not match its digest", "sealift start"},
+		"deploy", "--wait", "text.sealift")
+	failed := deployments(t, u)[0]
+	if len(failed.Remote.Installed) != 0 || failed.Remote.State != "failed" {
+		t.Errorf("%s, with %v installed", failed.Remote.State, failed.Remote.Installed)
 	}
 	for _, p := range processes(t) {
 		if filepath.Base(p.args[0]) == "ta" {
 			t.Errorf("a TA runs: %v", p)
 		}
 	}
-	flip(t, blob, 1_000_000)
+	u.must("", "deploy", "text.sealift") // pushes it again
+	for _, d := range deployments(t, u) {
+		if d.ID != failed.ID {
+			u.must("", "remove", d.ID)
+		}
+	}
+	u.must("", "start", "text")
 	completes(t, u, "text", "some text")
 	stillWorks(t, u)
 }
