@@ -23,6 +23,12 @@ var released = []fault{
 		"return &Appraised{Deployment: d.ID, positive: true}, nil"}}, "internal/owner", "TestReleaseNeedsAppraisal"},
 	{"I1", "an appraisal of the Agent alone lets the PD come", []edit{{"internal/moc/course/course.go",
 		"p != nil && slices.Contains(manifests, p.ManifestDigest) {", "p != nil {"}}, "internal/tam", "TestPDWaitsForTheTA"},
+	{"I1", "a TA that its owner has stopped runs with its PD when the instance starts", []edit{
+		{"internal/agent/transaction.go", "if t.next.held(c.ID) {", "if false {"},
+		{"internal/agent/tas.go", "if s.held(ta.ID) {", "if false {"}}, "internal/agent", "TestHold"},
+	{"I1", "a deployment that was started again needs no new appraisal", []edit{{"internal/moc/course/stop.go",
+		"d.Private.Unappraised = d.Private.Unappraised || d.Private.Appraised != nil || len(d.Trace) == len(d.Plan)",
+		"d.Private.Unappraised = false"}}, "internal/moc", "TestStopStart"},
 	{"I1", "the plan has PD before the attestation", []edit{{"usecase/sequence.go",
 		"ModeTAPD:         {3, []stepMaker{admit, taToInstance, attest, pdToTA}}", "ModeTAPD: {3, []stepMaker{admit, taToInstance, pdToTA, attest}}"}}, "usecase", "TestPrinciples"},
 }
