@@ -218,7 +218,7 @@ func (tx *Tx) PutDeployment(d *Deployment) error {
 		}
 	}
 	for role, p := range d.Wanted {
-		if q := old.Wanted[role]; q == nil || q.Digest != p.Digest {
+		if q := old.Wanted[role]; q == nil || q.Digest != p.Digest || q.ManifestDigest != p.ManifestDigest { // a live package has no digest here
 			news = true
 			if err := tx.putPackage(d.ID, p); err != nil {
 				return err
