@@ -63,7 +63,16 @@ func (o *Owner) releaseLive(ctx context.Context, s *session, ahead *deployment, 
 	}
 	o.tell("release", "owner", fmt.Sprintf("delivered %s through TLS to the attested %s's key %.16s, inside the TEE%s",
 		kindsText(ahead.Package.Mode.With(usecase.PD)), out.EncryptedTo, hex.EncodeToString(to.pinned.KID()), mark(out.Emulated)))
-	return nil
+	if !ahead.Package.Mode.Sealed(usecase.TA) {
+		return nil
+	}
+	// The TA came with it, and has keys that no appraisal has named yet: a call appraises it.
+	return o.change(ahead.ID, func(d *deployment) error {
+		if d.Appraised != nil {
+			d.Appraised.TAs = nil
+		}
+		return nil
+	})
 }
 
 func digestText256(sum []byte) string { return "sha256:" + hex.EncodeToString(sum) }

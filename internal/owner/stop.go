@@ -13,6 +13,7 @@ import (
 	"sealift/internal/channel"
 	"sealift/internal/fault"
 	"sealift/internal/moc/mocapi"
+	"sealift/usecase"
 )
 
 // holdTime bounds how long Stop tries to reach the TEE.
@@ -123,7 +124,8 @@ type Started struct {
 // Start runs a deployment again that was stopped, or that its device had given up, and waits until it is up. Then the owner appraises it
 // anew, by fresh Evidence; only if it accepts does it tell the TEE to go on, and only then does the deployment count as running. What is
 // sealed opens for the very program and configuration that were appraised before, so nothing is released again. A deployment whose first
-// installation had not ended goes on with that; its owner verifies and releases as before.
+// installation had not ended goes on with that; its owner verifies and releases as before. Where the owner delivers PD itself, it was in the
+// memory of the instance that has ended, and is delivered again.
 func (o *Owner) Start(ctx context.Context, r StartRequest) (*Started, error) {
 	d, err := o.find(r.Deployment)
 	if err != nil {
@@ -150,12 +152,31 @@ func (o *Owner) Start(ctx context.Context, r StartRequest) (*Started, error) {
 	if _, err := o.Verify(ctx, d.ID, VerifyOptions{Policy: r.Policy}); err != nil {
 		return nil, err
 	}
+	if d.Delivery == usecase.DeliveryChannel && d.Package.Mode.Sealed(usecase.TA) { // there is no TA: it was in memory only
+		return o.startLive(ctx, d.ID)
+	}
 	u, err := o.speak(ctx, d.ID, agentconfig.DeskConsent)
 	if err != nil {
 		return nil, err
 	}
 	o.tell("start", "agent", fmt.Sprintf("the TEE has the owner's consent; the TA is %s%s", u.State, mark(dep.Emulated)))
+	if d.Delivery == usecase.DeliveryChannel {
+		return o.startLive(ctx, d.ID)
+	}
 	dep, err = o.AwaitRunning(ctx, d.ID)
+	return &Started{dep, false}, err
+}
+
+// startLive goes on with the start of a deployment whose PD the owner delivers itself: it was in the memory of the instance that has ended.
+func (o *Owner) startLive(ctx context.Context, id string) (*Started, error) {
+	a, err := o.Appraised(id)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := o.Release(ctx, a); err != nil {
+		return nil, err
+	}
+	dep, err := o.AwaitRunning(ctx, id)
 	return &Started{dep, false}, err
 }
 

@@ -181,6 +181,21 @@ func (a *Agent) update(m *teep.Update) teep.Message {
 	return &teep.Success{Token: m.Token, SUITReports: reports}
 }
 
+// Deliver installs what an owner brings itself, past the TAM.
+func (a *Agent) Deliver(envelope []byte) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, err := a.install(envelope)
+	return err
+}
+
+// Lose forgets the manifest of a name, as a restart forgets what is in memory only.
+func (a *Agent) Lose(id suit.ComponentID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.installed = slices.DeleteFunc(a.installed, func(in installed) bool { return in.id.Equal(id) })
+}
+
 var errRefused = errors.New("load: refused")
 
 func (a *Agent) install(envelope []byte) (*report.Report, error) {
