@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"sealift/internal/dev"
 	"sealift/internal/image"
@@ -58,5 +59,26 @@ func machineChecks() []check {
 	default:
 		guest.OK, guest.Detail = true, paths[i]
 	}
-	return []check{program, guest}
+	return []check{program, kvmCheck(), guest}
+}
+
+// kvmCheck says whether guests run under KVM, and why not.
+func kvmCheck() check {
+	c := check{Name: "KVM", Hint: "without it guests are emulated, and take seconds to boot"}
+	if err := qemu.CheckKVM(0); err != nil {
+		c.Detail = strings.TrimPrefix(err.Error(), qemu.ErrUnsupported.Error()+": ")
+		return c
+	}
+	trials := qemu.DefaultTrials("").All()
+	i := slices.IndexFunc(trials, func(t qemu.Trial) bool { return t.Host == qemu.Host() })
+	switch {
+	case i < 0:
+		c.Detail = "not tried yet on this machine: the first guest of an emulator is emulated, and followed by a trial boot"
+	case trials[i].KVM:
+		c.OK, c.Detail = true, fmt.Sprintf("a trial boot on %s came up in %d ms: guests with the kernel %.12s run under it",
+			trials[i].Time.Local().Format("2006-01-02"), trials[i].Millis, trials[i].Kernel)
+	default:
+		c.Detail = fmt.Sprintf("a trial boot on %s did not come up: %s", trials[i].Time.Local().Format("2006-01-02"), trials[i].Why)
+	}
+	return c
 }

@@ -56,6 +56,8 @@ type Options struct {
 	// Rand and Now are crypto/rand.Reader and time.Now unless set.
 	Rand io.Reader
 	Now  func() time.Time
+	// Trials is the file in which outcomes of boots under KVM are kept (qemu.Trials); the user's own unless set.
+	Trials string
 	// Ready is called once the socket serves.
 	Ready func(platform.Info)
 }

@@ -20,6 +20,7 @@ import (
 	"sealift/internal/image"
 	"sealift/internal/platform"
 	"sealift/internal/platform/packet"
+	"sealift/internal/platform/qemu"
 	"sealift/usecase"
 )
 
@@ -31,6 +32,7 @@ type machine struct {
 	log    *slog.Logger
 	device *device
 	copies chan struct{} // bounds images that are copied at one time
+	accel  accelerator
 
 	mu        sync.Mutex
 	instances map[string]*instance
@@ -64,6 +66,10 @@ func openMachine(ctx context.Context, dir string, o Options) (*machine, error) {
 	m := &machine{
 		ctx: ctx, dir: dir, opts: o, log: o.Log, device: device,
 		copies: make(chan struct{}, 2), instances: map[string]*instance{},
+		accel: accelerator{trials: qemu.Trials(o.Trials), now: o.Now},
+	}
+	if o.Trials == "" {
+		m.accel.trials = qemu.DefaultTrials(dir)
 	}
 	for _, d := range []string{m.instanceDir(""), m.trash()} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
@@ -179,7 +185,11 @@ func (m *machine) launch(id string, files []*os.File, config []byte, limits plat
 	if in.gone {
 		return fmt.Errorf("%w: %s was destroyed meanwhile", platform.ErrNoInstance, id)
 	}
-	return m.start(in, v, job{parts: p, limits: withDefaults(limits)}, what, config)
+	if err := m.start(in, v, job{parts: p, limits: withDefaults(limits)}, what, config); err != nil {
+		return err
+	}
+	m.accel.try(m.ctx, p, runAs(in.uid), m.log.Info)
+	return nil
 }
 
 // instance finds an instance, or makes one. With create it is for a launch, and takes a place.
@@ -334,6 +344,7 @@ func (m *machine) list() []wireInstance {
 
 // stopAll ends every instance and waits until nothing is left of them.
 func (m *machine) stopAll() {
+	m.accel.running.Wait() // their context has ended
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, in := range m.instances {

@@ -82,10 +82,7 @@ func (m *machine) start(in *instance, v vessel, j job, what measurement, config 
 		return fmt.Errorf("emulator: it is ending: %w", err)
 	}
 	store := filepath.Join(in.dir, storeName)
-	uid := in.uid
-	if uid != 0 && !sandbox.CanMapUID(uid) {
-		uid = 0
-	}
+	uid := runAs(in.uid)
 	if uid != 0 {
 		if err := ownStore(store, uid); err != nil {
 			return fmt.Errorf("emulator: giving the store to user %d: %w", uid, err)
@@ -98,7 +95,8 @@ func (m *machine) start(in *instance, v vessel, j job, what measurement, config 
 	if _, err := io.ReadFull(m.opts.Rand, r.bootSeed); err != nil {
 		return fmt.Errorf("emulator: %w", err)
 	}
-	j.store, j.uid, j.log = store, uid, &agentLog{log: r.log}
+	j.store, j.uid, j.log, j.kvm = store, uid, &agentLog{log: r.log}, m.accel.use(j.parts, uid)
+	j.kvmFailed = func(err error) { m.accel.failed(j.parts, err, r.log.Warn) }
 	ctx, cancel := context.WithCancel(m.ctx)
 	in.setAbort(cancel)
 	life, err := v.start(ctx, j)
@@ -115,6 +113,14 @@ func (m *machine) start(in *instance, v vessel, j job, what measurement, config 
 	go r.wait()
 	r.log.Info("instance launched", "agent", fmt.Sprintf("%x", what.agent), "config", fmt.Sprintf("%x", what.config))
 	return nil
+}
+
+// runAs is the user of the host that an instance runs as: its own where this process can start programs as others, else 0.
+func runAs(uid int) int {
+	if uid != 0 && !sandbox.CanMapUID(uid) {
+		return 0
+	}
+	return uid
 }
 
 func withDefaults(l platform.Limits) platform.Limits {

@@ -32,6 +32,9 @@ type job struct {
 	uid    int    // the user of the host that the instance runs as; 0 is the emulator's own
 	limits platform.Limits
 	log    io.Writer // gets what the Agent prints
+	// kvm has a vm run under KVM; kvmFailed is told when it does not come up so.
+	kvm       bool
+	kvmFailed func(error)
 }
 
 // life is one running Agent with its hardware interface.

@@ -45,15 +45,28 @@ func (vmVessel) check() error {
 	return nil
 }
 
-// start boots the guest and returns when its Agent has given the first sign of life.
+// start boots the guest and returns when its Agent has given the first sign of life. Where the same kernel has come up under KVM before, that
+// is used; if it does not now, the guest is booted once more without.
 func (vmVessel) start(ctx context.Context, j job) (life, error) {
+	if j.kvm {
+		l, err := startVM(ctx, j, trialTime)
+		if err == nil || ctx.Err() != nil {
+			return l, err
+		}
+		j.kvmFailed(err)
+		j.kvm = false
+	}
+	return startVM(ctx, j, bootTime)
+}
+
+func startVM(ctx context.Context, j job, limit time.Duration) (life, error) {
 	l := &vmLife{console: &console{log: j.log}}
 	if err := l.boot(ctx, j); errors.Is(err, qemu.ErrUnsupported) {
 		return nil, fmt.Errorf("%w: %w", platform.ErrUnsupported, err)
 	} else if err != nil {
 		return nil, err
 	}
-	if err := l.await(bootTime); err != nil {
+	if err := l.await(limit); err != nil {
 		l.end(err)
 		_ = l.wait()
 		return nil, err
@@ -63,7 +76,7 @@ func (vmVessel) start(ctx context.Context, j job) (life, error) {
 
 // boot starts QEMU on the parts of the image, and this end's service of the three ports.
 func (l *vmLife) boot(ctx context.Context, j job) (err error) {
-	m := qemu.Machine{Cmdline: j.image.Cmdline, VCPUs: j.image.VCPUs, MemoryMiB: j.image.MemoryMiB, Console: l.console, UID: j.uid}
+	m := qemu.Machine{Cmdline: j.image.Cmdline, VCPUs: j.image.VCPUs, MemoryMiB: j.image.MemoryMiB, Console: l.console, UID: j.uid, KVM: j.kvm}
 	var opened []io.Closer
 	defer func() { // QEMU has its own copies
 		for _, c := range opened {

@@ -74,8 +74,11 @@ func qemus() (pids []int) {
 // TestVM leads an Agent in a virtual machine through its life: hardware, store, channels that supersede each other, a TA and
 // what it tries to get out, the machine killed and hanging, and launched again with all that it had.
 func TestVM(t *testing.T) {
-	path := guestImage(t, kernel(t), small)
-	w := serve(t, t.TempDir(), emulator.Options{Hardware: evidence.CCA})
+	k := kernel(t)
+	path := guestImage(t, k, small)
+	trials := qemu.Trials(filepath.Join(t.TempDir(), "trials"))
+	w := serve(t, t.TempDir(), emulator.Options{Hardware: evidence.CCA, Trials: string(trials)})
+	defer emulator.TryKVM()()
 	launch := func(want bool) {
 		t.Helper()
 		begin := time.Now()
@@ -87,6 +90,12 @@ func TestVM(t *testing.T) {
 	w.layer = filepath.Join(t.TempDir(), "layer")
 	payload := writeLayer(t, w.layer, "from the payload")
 	launch(true)
+	until(t, "the end of the trial boot under KVM", func() bool { return len(trials.All()) == 1 })
+	if r := trials.All()[0]; r.KVM == (r.Why != "") || time.Duration(r.Millis)*time.Millisecond > time.Minute {
+		t.Errorf("%+v", r)
+	} else {
+		t.Logf("KVM: %+v", r)
+	}
 	first := w.attach("v1")
 	checkMeasured(t, path, payload, w.state("v1").AgentDigest)
 	if got := string(first.must("read", "/"+initramfs.LayerDir+"/etc/motto", 0).Data); got != "from the payload" {
@@ -135,7 +144,14 @@ func TestVM(t *testing.T) {
 	if exit := w.state("v1").Exit; !strings.Contains(exit, "QEMU was killed (signal: killed)") {
 		t.Errorf("it ended because %q", exit)
 	}
+	// Where KVM is said to work and does not, the guest comes up all the same, and it is not said again.
+	if err := trials.Put(sha256.Sum256(k.Image), qemu.Trial{KVM: true}); err != nil {
+		t.Fatal(err)
+	}
 	launch(true)
+	if r := trials.All()[0]; !r.KVM && !strings.Contains(w.log.String(), "does not come up under KVM") {
+		t.Errorf("%+v", r)
+	}
 	a = w.attach("v1")
 	if got := a.must("store-read", "x", 0).Data; string(got) != "the data" {
 		t.Errorf("the store has %q", got)

@@ -25,7 +25,7 @@ const (
 // confine puts the calling thread, and with it what it starts, into a Landlock domain (landlock(7)) in which nothing can be
 // written. A kernel without Landlock leaves QEMU to its namespaces, its user and its own filter. The rights of the first
 // version are all that is asked for: later ones are about the network, which is in a namespace, and links between folders.
-func confine(program string) error {
+func confine(program string, kvm bool) error {
 	if _, err := ll.LandlockGetABIVersion(); err != nil {
 		return nil
 	}
@@ -41,6 +41,11 @@ func confine(program string) error {
 	}
 	if err := allow(ruleset, program, ll.AccessFSReadFile|ll.AccessFSExecute); err != nil {
 		return err
+	}
+	if kvm {
+		if err := allow(ruleset, kvmDevice, ll.AccessFSReadFile|ll.AccessFSWriteFile); err != nil {
+			return err
+		}
 	}
 	// The starter writes the ID maps of the new user namespace there, on this thread. QEMU can write there what concerns itself.
 	if err := allow(ruleset, "/proc", accessRead|ll.AccessFSWriteFile); err != nil {

@@ -11,7 +11,8 @@
 // starter can give it one, namespaces of its own (user, mount, pid, net, ipc, uts, cgroup), a Landlock domain in which it can read
 // programs and libraries and write nothing, its own seccomp filter (-sandbox), resource limits, and death with its starter.
 //
-// The processor is always emulated too (TCG). A /dev/kvm that can be opened says nothing about whether this kernel boots under it.
+// The processor is emulated too (TCG), unless the caller asks for KVM. A /dev/kvm that can be opened says nothing about whether a kernel boots
+// under it: what does is a trial boot ([Trials]). Which of them it is, is not measured: it changes the speed, and nothing that a guest is.
 package qemu
 
 import (
@@ -48,6 +49,7 @@ type Machine struct {
 	Ports                       []Port
 	Console                     io.Writer // gets what the guest writes to its serial console, and what QEMU says
 	UID                         int       // the user of the host that QEMU runs as; 0 is the starter's own
+	KVM                         bool      // run the guest's processors on the machine's own
 }
 
 // files are what QEMU inherits, as descriptors 3, 4, ...
@@ -64,6 +66,13 @@ func (m Machine) files() []*os.File {
 
 const firstFD = 3
 
+func (m Machine) accel() string {
+	if m.KVM {
+		return "kvm"
+	}
+	return "tcg,tb-size=16" // a larger buffer for translated code costs memory and gains nothing
+}
+
 // args is QEMU's command line, with the descriptors that files has.
 func (m Machine) args() ([]string, error) {
 	if m.Kernel == nil || m.Initramfs == nil || m.VCPUs == 0 || m.MemoryMiB == 0 || len(m.Ports) > maxPorts {
@@ -73,8 +82,7 @@ func (m Machine) args() ([]string, error) {
 	next := func() string { fd++; return strconv.Itoa(fd - 1) }
 	args := []string{
 		Program, "-name", "tee", "-no-user-config", "-nodefaults", "-nographic", "-no-reboot",
-		// A larger buffer for translated code costs memory and gains nothing.
-		"-machine", "q35", "-accel", "tcg,tb-size=16", "-cpu", "max", "-smp", strconv.FormatUint(uint64(m.VCPUs), 10),
+		"-machine", "q35", "-accel", m.accel(), "-cpu", "max", "-smp", strconv.FormatUint(uint64(m.VCPUs), 10),
 		"-m", strconv.FormatUint(uint64(m.MemoryMiB), 10),
 		// Neither more privileges, nor other programs, nor other limits for itself.
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",

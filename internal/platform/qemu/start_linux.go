@@ -71,7 +71,7 @@ func Start(ctx context.Context, m Machine) (*VM, error) {
 		Setpgid:                    true,
 	}
 	v := &VM{cmd: cmd, done: make(chan struct{})}
-	if err := v.spawn(path); err != nil {
+	if err := v.spawn(path, m.KVM); err != nil {
 		return nil, fmt.Errorf("qemu: starting it: %w", err)
 	}
 	if err := limit(cmd.Process.Pid, m); err != nil {
@@ -83,12 +83,12 @@ func Start(ctx context.Context, m Machine) (*VM, error) {
 
 // spawn starts QEMU from a thread of its own, which gives up all other files first and ends with QEMU: a Landlock domain is
 // inherited and cannot be left, and the death of that thread is what QEMU dies of (prctl(2), PR_SET_PDEATHSIG).
-func (v *VM) spawn(path string) error {
+func (v *VM) spawn(path string, kvm bool) error {
 	started := make(chan error, 1)
 	go func() {
 		defer close(v.done)
 		runtime.LockOSThread() // and never unlocked: the thread ends here
-		err := confine(path)
+		err := confine(path, kvm)
 		if err == nil {
 			err = v.cmd.Start()
 		}
