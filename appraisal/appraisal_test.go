@@ -203,7 +203,7 @@ func TestRefused(t *testing.T) {
 			more := i.w.claims.TAs[0]
 			more.Component, more.Signer = suit.NewComponentID("tee", "other", "ta"), bytes.Repeat([]byte{1}, 32)
 			i.w.claims.TAs = append(i.w.claims.TAs, more)
-		}, []string{appraisal.CodeTAUnexpected}, appraisal.Executables, 96, "who shares"},
+		}, []string{appraisal.CodeTAUnexpected}, appraisal.Executables, 96, "applications share"},
 		"the policy wants no other TA in a shared instance": {func(i in) {
 			i.e.Beside, i.p.OnlyTAs = []appraisal.Hex32{signer}, true
 			more := i.w.claims.TAs[0]

@@ -80,7 +80,7 @@ func (a *appraiser) tas(expect []Expect) {
 		f := Finding{Code: CodeTAUnexpected, Claim: "TA " + name, Expected: "no other TA", Got: t.Digest.String(),
 			Source: "the set of expected TAs"}
 		if signer := hex.EncodeToString(t.Signer); len(beside) > 0 && !a.p.OnlyTAs {
-			f.Expected, f.Got, f.Source = "signed by "+orText(beside), t.Digest.String()+", signed by "+signer, "who shares this instance"
+			f.Expected, f.Got, f.Source = "signed by "+orText(beside), t.Digest.String()+", signed by "+signer, "whose applications share this instance"
 			if slices.Contains(beside, signer) {
 				a.ok(f)
 				continue

@@ -62,6 +62,7 @@ type shown struct {
 	Unknown bool   `json:"unknown"`
 	Remote  struct {
 		State     string `json:"state"`
+		TEE       string `json:"tee"`
 		Installed []struct {
 			Component string `json:"component"`
 		} `json:"installed"`

@@ -76,8 +76,12 @@ func newOutsider(t *testing.T, u *user) *outsider {
 	return o
 }
 
-// neighbourMark is an argument by which the neighbour's process is found.
-const neighbourMark = "86399"
+// neighbourMark and roommateMark are arguments by which the processes of two other TAs are found: one in another instance, and one in the
+// same.
+const (
+	neighbourMark = "86399"
+	roommateMark  = "86398"
+)
 
 // attempts lists them for an instance type. store is the folder in which the device keeps what the neighbour's Agent stores, as
 // the machine sees it.
@@ -90,7 +94,7 @@ func (o *outsider) attempts(instance, store string) []attempt {
 		{"vsock", false}, {"abstract " + o.abstract, true}, {"unixdial " + o.socket, true},
 		// Files of the machine, of the Agent, and of other TAs.
 		{"read " + o.secret, true}, {"read /etc/passwd", true}, {"ls " + o.dir, true}, {"read /proc/1/root" + o.secret, false},
-		{"ls " + store, true}, {"ls /store", false}, {"ls /oci", false}, {"read /tmp/mine", false}, {"ls /sys/fs/cgroup", true},
+		{"ls " + store, true}, {"ls /store", false}, {"ls /oci", false}, {"read /tmp/mine", false}, {"read /pd/roommate.txt", false}, {"ls /sys/fs/cgroup", true},
 		{"handle", true},
 		// Writing elsewhere than in its own folders, executing what it wrote, and changing what it runs from.
 		{"write /inmate", false}, {"write /pd/more", false}, {"write /etc/passwd", false},
@@ -99,6 +103,7 @@ func (o *outsider) attempts(instance, store string) []attempt {
 		// Memory of others, signals to others.
 		{"pidmem " + pid, true}, {"ptrace " + pid, true}, {"ptrace 1", false}, {"vmread 1 1000", false}, {"kill " + pid, true},
 		{"killall", true}, {"othermem " + neighbourMark, instance != "vm"}, // in a vm, nobody outside sees its processes
+		{"othermem " + roommateMark, instance != "vm"},
 		// Namespaces and mounts.
 		{"userns", false}, {"mountns", true}, {"clonens", true}, {"clone3", true}, {"setns", true}, {"mount", true},
 		{"umount", false}, {"remount", true}, {"chroot", true},
@@ -148,18 +153,20 @@ func TestEscapes(t *testing.T) {
 				devUp(t, u, "--hardware", hardware)
 			}
 			o := newOutsider(t, u)
-			app := func(name, program, serve string, more ...string) {
+			app := func(name, program, serve string, sharing []string, more ...string) {
 				text := mustRead(t, u, imagePackageOf(u, name, program, more...))
 				text = strings.NewReplacer("[container]", "["+instance+"]", "[trustzone]", "["+hardware+"]", "stdio", serve).Replace(text)
 				u.must("", "pack", u.write(name+".yaml", text))
-				u.must("", "deploy", "--wait", name+".sealift")
+				u.must("", append([]string{"deploy", "--wait", name + ".sealift"}, sharing...)...)
 			}
-			app("neighbour", busybox(t), "socket", `args: [sh, -c, "cp ${PD}/neighbour.txt /tmp/mine; sleep `+neighbourMark+`"]`)
+			app("neighbour", busybox(t), "socket", nil, `args: [sh, -c, "cp ${PD}/neighbour.txt /tmp/mine; sleep `+neighbourMark+`"]`)
 			store := neighbourStore(t, u)
-			app("inmate", o.program, "stdio", `args: [stdin]`, `memory: 256MiB`)
+			app("roommate", filepath.Join(bin, "examples", "stats-ta"), "socket", []string{"--sharing", "owner"}, "args: ["+roommateMark+"]")
+			app("inmate", o.program, "stdio", []string{"--share-with", "roommate"}, `args: [stdin]`, `memory: 256MiB`)
 			o.check(t, u, instance, store)
 			limited(t, u, instance)
 			u.must("", "remove", "inmate")
+			u.must("", "remove", "roommate")
 			u.must("", "remove", "neighbour")
 		})
 	}

@@ -119,19 +119,21 @@ func (u *user) killing(v victim, at string, args ...string) string {
 	return stdout.String()
 }
 
-func killAt(t *testing.T, u *user, v victim, at string) {
+// killAt deploys stats, with further arguments, and kills the victim after a step.
+func killAt(t *testing.T, u *user, v victim, at string, more ...string) {
 	u.t = t
 	var deployed struct {
 		ID    string `json:"id"`
+		TEE   string `json:"tee"`
 		State string `json:"state"`
 		Plan  []step `json:"plan"`
 		Trace []step `json:"trace"`
 	}
-	decode(t, u.killing(v, at, "deploy", "--wait", "--json", "--timeout", "90s", "stats.sealift"), &deployed)
+	decode(t, u.killing(v, at, append([]string{"deploy", "--wait", "--json", "--timeout", "90s", "stats.sealift"}, more...)...), &deployed)
 	if want := loadSequences["ua,ta,pd"]; names(deployed.Trace) != want || names(deployed.Plan) != want || deployed.State != "running" {
 		t.Errorf("state %s\nplan  %s\ntrace %s", deployed.State, names(deployed.Plan), names(deployed.Trace))
 	}
-	installedOnce(t, u, deployed.ID)
+	installedOnce(t, u, deployed.TEE)
 	answers(t, u, deployed.ID)
 	u.must("", "remove", deployed.ID)
 }
