@@ -15,12 +15,16 @@ import (
 
 func newRemoveCmd(a *app) *cobra.Command {
 	var f ownerFlags
-	var forget bool
+	var forget, lost bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "remove DEPLOYMENT",
 		Short: "end a deployment and wait until the device has wiped it",
-		Args:  cobra.ExactArgs(1),
+		Long: `End a deployment: its Agent gives up the TA and PD, the device destroys the TEE instance with its secrets. It waits until the device has
+reported that, and says what is proven of it. A device that does not answer may come back: the removal goes on then. With --lost the M/OC does
+not wait for a device that it has not heard of for a while: the deployment is removed, without proof, and its packages are deleted from the
+operator's store; should the device come back, it destroys what it has of it.`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := a.openOwner(f)
 			if err != nil {
@@ -33,7 +37,7 @@ func newRemoveCmd(a *app) *cobra.Command {
 				what, err = "forgotten here; the M/OC was not asked", o.Forget(args[0])
 			} else {
 				var r *owner.Removal
-				if r, err = o.RemoveProven(ctx, args[0]); err == nil {
+				if r, err = o.RemoveProven(ctx, args[0], lost); err == nil {
 					result["removal"] = r
 					what = removalText(r)
 				}
@@ -48,7 +52,9 @@ func newRemoveCmd(a *app) *cobra.Command {
 	}
 	f.add(cmd)
 	cmd.Flags().DurationVar(&timeout, "timeout", 2*time.Minute, "give up waiting after this time")
+	cmd.Flags().BoolVar(&lost, "lost", false, "do not wait for the device: the M/OC does not hear from it, and it is gone for good")
 	cmd.Flags().BoolVar(&forget, "forget", false, "only drop the local record, for an M/OC that is gone for good")
+	cmd.MarkFlagsMutuallyExclusive("lost", "forget")
 	return cmd
 }
 

@@ -13,6 +13,7 @@ import (
 	"sealift/evidence"
 	"sealift/evidence/emuroot"
 	"sealift/internal/fault"
+	"sealift/internal/moc"
 	"sealift/internal/moc/load"
 	"sealift/internal/moc/mocapi"
 	"sealift/suit"
@@ -203,6 +204,32 @@ func TestRemovalOfStopped(t *testing.T) {
 	wantCode(t, err, fault.DeploymentRemoved)
 	_, err = w.owner.StopDeployment(w.ctx, d.ID)
 	wantCode(t, err, fault.DeploymentRemoved)
+}
+
+// TestAbandon: a deployment whose device is silent can be given up, with all that the operator keeps of it; a device that comes back all the same is
+// not to have it.
+func TestAbandon(t *testing.T) {
+	w := newWorld(t)
+	d, _ := w.run()
+	_, err := w.owner.AbandonDeployment(w.ctx, d.ID)
+	wantCode(t, err, fault.Conflict)
+	w.stop()
+	now := time.Now().Add(2 * mocapi.LeaseTime)
+	w.change = func(c *moc.Config) { c.Now = func() time.Time { return now } }
+	w.start()
+	_, err = w.other.AbandonDeployment(w.ctx, d.ID)
+	wantCode(t, err, fault.NotFound)
+	for range 2 {
+		got, err := w.owner.AbandonDeployment(w.ctx, d.ID)
+		must(t, err)
+		if got.State != mocapi.StateRemoved || len(got.Packages) != 0 {
+			t.Errorf("%s, with %d packages", got.State, len(got.Packages))
+		}
+	}
+	w.announce(mocapi.InstanceStatus{ID: d.ID, Running: true})
+	if work, err := w.device.Work(w.ctx, "d1", "b1", 0, 0); err != nil || len(work.Instances) != 0 || w.get(d.ID).State != mocapi.StateRemoved {
+		t.Errorf("work %+v, %v; state %s", work, err, w.get(d.ID).State)
+	}
 }
 
 // run deploys, appraises and releases: the deployment runs.

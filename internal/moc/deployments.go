@@ -222,6 +222,13 @@ func (s *Server) deleteDeployment(c *call) (any, error) {
 	if _, err := s.deployment(c); err != nil {
 		return nil, err
 	}
+	switch lost := c.URL.Query().Get("lost"); lost {
+	case "", "false":
+	case "true":
+		return s.abandonDeployment(c)
+	default:
+		return nil, fault.New(fault.BadRequest, "lost=%s is neither true nor false", lost)
+	}
 	d, err := s.store.Update(c.Context(), c.PathValue("id"), func(tx *store.Tx, d *store.Deployment) error {
 		if !d.Private.Deleted.IsZero() {
 			return store.ErrUnchanged
@@ -243,6 +250,48 @@ func (s *Server) deleteDeployment(c *call) (any, error) {
 		return course.Refresh(tx, d)
 	})
 	if err != nil {
+		return nil, err
+	}
+	return s.view(c, d), nil
+}
+
+// abandonDeployment removes a deployment whose device does not come back. It is no longer part of the device's work, so that a Broker that comes
+// back all the same destroys it; until then nobody knows what the device has.
+func (s *Server) abandonDeployment(c *call) (any, error) {
+	d, err := s.store.Update(c.Context(), c.PathValue("id"), func(tx *store.Tx, d *store.Deployment) error {
+		if d.State == mocapi.StateRemoved {
+			return store.ErrUnchanged
+		}
+		dev, err := tx.Device(d.Device)
+		if err != nil {
+			return err
+		}
+		if now := s.cfg.Now(); dev.Live(now) {
+			return fault.New(fault.Conflict, "device %s is not lost: it was heard of %s ago", d.Device, now.Sub(dev.Seen).Round(time.Second)).
+				WithHint("remove the deployment without giving its device up")
+		}
+		if d.Private.Deleted.IsZero() {
+			d.Private.Deleted = s.cfg.Now().UTC()
+		}
+		if err := course.Drop(tx, d); err != nil {
+			return err
+		}
+		if err := tx.AddEvent(d.ID, "state", "%s %s gave the device up, which was last heard of at %s", c.id.Role, c.id.Name,
+			dev.Seen.UTC().Format(time.RFC3339)); err != nil {
+			return err
+		}
+		return course.Refresh(tx, d)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if d.State == mocapi.StateRemoved {
+		return s.view(c, d), nil
+	}
+	if err := s.removed(c, d); err != nil {
+		return nil, err
+	}
+	if d, err = s.deployment(c); err != nil {
 		return nil, err
 	}
 	return s.view(c, d), nil

@@ -264,6 +264,9 @@ func (o *Owner) follow(ctx context.Context, ref string, done func(*mocapi.Deploy
 	for {
 		dep, err := persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.Deployment(ctx, local.ID, since, longPoll) })
 		if errors.Is(err, context.DeadlineExceeded) && last != nil {
+			if fresh, err := s.again(local.ID); err == nil {
+				last = fresh
+			}
 			return last, timeoutError(last)
 		}
 		if err != nil {
@@ -292,6 +295,13 @@ func (o *Owner) follow(ctx context.Context, ref string, done func(*mocapi.Deploy
 			return dep, fault.New(fault.DeploymentRemoved, "the deployment %s is %s", dep.ID, dep.State)
 		}
 	}
+}
+
+// again asks for a deployment once more when the time that was given is over: what keeps it may have shown since the last answer.
+func (s *session) again(id string) (*mocapi.Deployment, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	return s.api.Deployment(ctx, id, 0, 0)
 }
 
 func problemOf(dep *mocapi.Deployment) error {

@@ -15,12 +15,13 @@ import (
 // Remove deletes a deployment: the Agent drops the TA and PD, the device destroys the TEE instance with its secrets, and when it has reported
 // that, this owner's folder forgets the deployment. It waits until then.
 func (o *Owner) Remove(ctx context.Context, ref string) error {
-	_, err := o.RemoveProven(ctx, ref)
+	_, err := o.RemoveProven(ctx, ref, false)
 	return err
 }
 
-// RemoveProven is Remove, and says whether the Agent has proven its part; the folder keeps that.
-func (o *Owner) RemoveProven(ctx context.Context, ref string) (*Removal, error) {
+// RemoveProven is Remove, and says whether the Agent has proven its part; the folder keeps that. With lost the device is given up, which the M/OC
+// allows only while it does not hear from it: nothing is waited for, and nothing proven.
+func (o *Owner) RemoveProven(ctx context.Context, ref string, lost bool) (*Removal, error) {
 	d, err := o.find(ref)
 	if fault.Is(err, fault.NotFound) && o.listed(ctx, ref) {
 		d, err = &deployment{ID: ref, Context: o.Context}, nil
@@ -32,13 +33,20 @@ func (o *Owner) RemoveProven(ctx context.Context, ref string) (*Removal, error) 
 	if err != nil {
 		return nil, err
 	}
-	now, err := persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.DeleteDeployment(ctx, d.ID) })
+	ask := s.api.DeleteDeployment
+	if lost {
+		ask = s.api.AbandonDeployment
+	}
+	now, err := persist(ctx, o, func() (*mocapi.Deployment, error) { return ask(ctx, d.ID) })
 	for err == nil && now.State != mocapi.StateRemoved {
 		since, last := now.Version, now
 		if now, err = persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.Deployment(ctx, d.ID, since, longPoll) }); err != nil && ctx.Err() != nil {
 			e := fault.New(fault.Unavailable, "the device has not reported the deployment %s gone (it is %s)", d.ID, last.State)
+			if fresh, err := s.again(d.ID); err == nil {
+				last = fresh
+			}
 			if !last.DeviceSilentSince.IsZero() {
-				return nil, e.WithHint("%s; the removal goes on when it is back, and remove --forget drops the local record alone", silence(last))
+				return nil, e.WithHint("%s; the removal goes on when it is back, and remove --lost gives it up", silence(last))
 			}
 			return nil, e.WithHint("the removal goes on; run remove again to wait for it, or --forget to drop the local record alone")
 		}
@@ -53,7 +61,11 @@ func (o *Owner) RemoveProven(ctx context.Context, ref string) (*Removal, error) 
 	if err := o.Home.RemoveDeployment(d.ID); err != nil {
 		return nil, err
 	}
-	o.tell("remove", "moc", fmt.Sprintf("the device reported deployment %s gone", d.ID))
+	if lost {
+		o.tell("remove", "moc", fmt.Sprintf("the M/OC has removed deployment %s; its device was given up", d.ID))
+	} else {
+		o.tell("remove", "moc", fmt.Sprintf("the device reported deployment %s gone", d.ID))
+	}
 	if r.Proven {
 		o.tell("remove", "agent", fmt.Sprintf("the Agent %.16s signed that it has destroyed %s%s", r.AgentKey, strings.Join(r.Destroyed, ", "), mark(r.Emulated)))
 	} else {

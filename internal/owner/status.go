@@ -90,7 +90,7 @@ func (o *Owner) unknown(ctx context.Context, known []*deployment) []*Status {
 	var out []*Status
 	for _, d := range all {
 		here := slices.ContainsFunc(known, func(k *deployment) bool { return k.ID == d.ID })
-		if here || d.State == mocapi.StateRemoved || d.OwnerKey == nil {
+		if here || d.State == mocapi.StateRemoving || d.State == mocapi.StateRemoved || d.OwnerKey == nil {
 			continue
 		}
 		if _, err := o.Home.KeyByPublic(d.OwnerKey); err == nil {

@@ -51,7 +51,11 @@ func (o *Owner) Stop(ctx context.Context, ref string) (*Stopped, error) {
 	case len(d.Released) == 0 && !d.Sharing: // the TEE has to end one TA of a shared instance, the device cannot
 		out.Why = "no PD was released to it"
 	default:
-		if err := o.hold(ctx, d); err != nil {
+		err := o.hold(ctx, d)
+		if err != nil && d.Sharing {
+			return nil, fault.Wrap(fault.Conflict, fmt.Errorf("its TEE instance runs on for other deployments, and could not be told to stop its TA: %w", err))
+		}
+		if err != nil {
 			out.Why = err.Error()
 			o.tell("stop", "owner", "the TEE could not be told, and keeps no PD back when it is started: "+out.Why)
 		} else {
@@ -64,6 +68,9 @@ func (o *Owner) Stop(ctx context.Context, ref string) (*Stopped, error) {
 		last := dep
 		dep, err = persist(ctx, o, func() (*mocapi.Deployment, error) { return s.api.Deployment(ctx, d.ID, last.Version, longPoll) })
 		if err != nil && ctx.Err() != nil {
+			if fresh, err := s.again(d.ID); err == nil {
+				last = fresh
+			}
 			e := fault.New(fault.Unavailable, "the device has not reported the deployment %s stopped", d.ID)
 			return nil, e.WithHint("%s", stillStopping(last))
 		}

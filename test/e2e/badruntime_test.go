@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // vmUp gives the user a device that runs virtual machines, from an image made with the arguments.
@@ -92,14 +91,23 @@ func TestDeviceLost(t *testing.T) {
 	}
 	signal(syscall.SIGSTOP)
 	defer signal(syscall.SIGCONT)
+	const lost = "the M/OC has not heard from device device-1 since"
 	u.must("", "deploy", "stats.sealift")
 	id := deployments(t, u)[0].ID
-	eventually(t, time.Minute, "the M/OC misses the device", func() bool {
-		return strings.Contains(u.must("", "status", id).stdout, "the device has not been heard of since")
-	})
-	const lost = "the M/OC has not heard from device device-1 since"
+	u.refused(1, []string{"device-1 is not lost"}, "remove", "--lost", id)
+	u.refused(3, []string{"is still pending", lost}, "deploy", "--wait", "--timeout", "32s", "stats.sealift")
+	if r := u.must("", "status", id); !strings.Contains(r.stdout, "the device has not been heard of since") {
+		t.Errorf("status says\n%s", r.stdout)
+	}
 	u.refused(5, []string{"no device fits", "device-1"}, "deploy", "stats.sealift") // it takes no more
-	u.refused(3, []string{"has not reported", lost}, "remove", "--timeout", "2s", id)
+	u.refused(3, []string{"has not reported", lost, "remove --lost"}, "remove", "--timeout", "2s", id)
+	for _, d := range deployments(t, u) {
+		if d.ID != id {
+			if r := u.must("", "remove", "--lost", d.ID); !strings.Contains(r.stdout, "there is no proof") {
+				t.Errorf("remove --lost says\n%s", r.stdout)
+			}
+		}
+	}
 	signal(syscall.SIGCONT)
 	u.must("", "remove", id)
 	stillWorks(t, u)

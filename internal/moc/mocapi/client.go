@@ -88,6 +88,12 @@ func (c *Client) DeleteDeployment(ctx context.Context, id string) (*Deployment, 
 	return ptr(call[Deployment](ctx, c, http.MethodDelete, deploymentPath(id, ""), nil, nil))
 }
 
+// AbandonDeployment removes a deployment whose device is gone for good, without waiting for it: only while the device is silent, else the fault
+// is conflict. Nothing proves that the device has destroyed anything; should it come back, it will.
+func (c *Client) AbandonDeployment(ctx context.Context, id string) (*Deployment, error) {
+	return ptr(call[Deployment](ctx, c, http.MethodDelete, deploymentPath(id, ""), url.Values{"lost": {"true"}}, nil))
+}
+
 // Trace returns the plan and what happened of it.
 func (c *Client) Trace(ctx context.Context, id string) (*Trace, error) {
 	return ptr(call[Trace](ctx, c, http.MethodGet, deploymentPath(id, "/trace"), nil, nil))
