@@ -20,7 +20,7 @@ import (
 )
 
 func newDemoCmd(a *app) *cobra.Command {
-	var mode, planted, hardware, instance string
+	var mode, planted, hardware, instance, delivery string
 	var keep bool
 	var names []string
 	for _, f := range demo.Faults() {
@@ -51,10 +51,13 @@ The device's secure hardware is EMULATED. With --break, something is wrong on pu
 			if err == nil {
 				err = usecase.Runnable(m, i, hw)
 			}
+			if err == nil {
+				delivery, err = usecase.ParseDelivery(delivery)
+			}
 			if err != nil {
 				return &exitError{code: exitUsage, err: err}
 			}
-			o := demo.Options{Mode: m, Hardware: hw, Instance: i, Fault: planted, Keep: keep}
+			o := demo.Options{Mode: m, Hardware: hw, Instance: i, Delivery: delivery, Fault: planted, Keep: keep}
 			if all {
 				return a.demoAll(cmd.Context(), o)
 			}
@@ -65,6 +68,7 @@ The device's secure hardware is EMULATED. With --break, something is wrong on pu
 	flags.StringVar(&mode, "mode", string(usecase.ModeUATAPD), "package mode: "+modeNames()+"; or "+allModes+": each in turn, one line for each")
 	flags.StringVar(&hardware, "hardware", string(usecase.TrustZone), "hardware of the device: trustzone|sgx|sev-snp|cca|tdx|csv")
 	flags.StringVar(&instance, "instance", string(usecase.Process), "TEE instance: process|container|vm")
+	flags.StringVar(&delivery, "delivery", usecase.DeliverySealed, deliveryUsage)
 	flags.StringVar(&planted, "break", "", "plant a fault: "+strings.Join(names, ", "))
 	flags.BoolVar(&keep, "keep", false, "leave the folder with all state and logs")
 	return cmd

@@ -43,6 +43,7 @@ type Options struct {
 	Mode     usecase.Mode
 	Hardware usecase.Hardware // of the device; empty means trustzone
 	Instance usecase.Instance // empty means process
+	Delivery string           // usecase.DeliverySealed (empty: this) or usecase.DeliveryChannel
 	Fault    string           // one of Faults, or empty
 	Keep     bool             // leave the state folder behind
 	Out      io.Writer
@@ -66,9 +67,12 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if o.Instance == "" {
 		o.Instance = usecase.Process
 	}
+	if o.Delivery, err = usecase.ParseDelivery(o.Delivery); err != nil {
+		return nil, fault.Wrap(fault.BadRequest, err)
+	}
 	r := &run{
 		opt: o, fault: f, begun: begun,
-		report: &Report{Mode: string(o.Mode), Hardware: string(o.Hardware), Instance: string(o.Instance), Emulated: true,
+		report: &Report{Mode: string(o.Mode), Hardware: string(o.Hardware), Instance: string(o.Instance), Delivery: o.Delivery, Emulated: true,
 			Fault: o.Fault, Question: stats.Question, Plan: []usecase.Step{}, Trace: []mocapi.TraceStep{}, Appraisals: []Appraisal{}},
 	}
 	err = r.all(ctx)
@@ -258,14 +262,21 @@ func (r *run) deploy(ctx context.Context, name string, mode usecase.Mode, progra
 	if err != nil {
 		return nil, err
 	}
-	return r.owner.Deploy(ctx, owner.DeployRequest{Package: packed.File})
+	request := owner.DeployRequest{Package: packed.File, Delivery: r.opt.Delivery}
+	if name == older { // what a dishonest operator has kept was once stored
+		request.Delivery = usecase.DeliverySealed
+	}
+	return r.owner.Deploy(ctx, request)
 }
+
+// older is the name of the older version's package file.
+const older = "older"
 
 // olderVersion deploys an older TA of the same owner: something for the operator to be dishonest with. Where the TA is to travel with the
 // PD, the operator has either a TA that did not, or a package that was released to another Agent.
 func (r *run) olderVersion(ctx context.Context, programs, ta string) error {
-	older := filepath.Join(r.dir, "stats-ta-older")
-	if err := appendByte(ta, older); err != nil {
+	file := filepath.Join(r.dir, "stats-ta-older")
+	if err := appendByte(ta, file); err != nil {
 		return err
 	}
 	mode := r.opt.Mode
@@ -273,7 +284,7 @@ func (r *run) olderVersion(ctx context.Context, programs, ta string) error {
 	if mode.Sealed(usecase.TA) && !released {
 		mode = usecase.ModeTAPD
 	}
-	dep, err := r.deploy(ctx, "older", mode, programs, older)
+	dep, err := r.deploy(ctx, older, mode, programs, file)
 	if err != nil || !released {
 		return err
 	}

@@ -22,6 +22,7 @@ type Report struct {
 	Mode         string             `json:"mode"`
 	Hardware     string             `json:"hardware"`
 	Instance     string             `json:"instance"`
+	Delivery     string             `json:"delivery"`
 	Emulated     bool               `json:"emulated"`
 	Fault        string             `json:"fault,omitempty"`
 	Plan         []usecase.Step     `json:"plan"`
