@@ -34,8 +34,17 @@ type ContentCipher interface {
 	// NewEncrypter made: a second payload under the same key and IV would betray both.
 	Seal(dst io.Writer, src io.Reader) (n int64, err error)
 	// Open decrypts src into dst and returns the number of bytes written. AES-GCM writes nothing unless the whole
-	// ciphertext is authentic. AES-CTR streams, and what it writes is to be trusted only after its digest was checked.
+	// ciphertext is authentic. AES-CTR streams, and what it writes is to be trusted only after its digest was checked. src may
+	// be a Pieces.
 	Open(dst io.Writer, src io.Reader) (n int64, err error)
+}
+
+// Pieces is a source of bytes that Open need not copy before it decrypts them.
+type Pieces interface {
+	io.Reader
+	// Next returns what comes next, at least one byte, which is valid until the next call and MUST NOT be changed; or an error, which
+	// is io.EOF at the end.
+	Next() ([]byte, error)
 }
 
 // contentKeySize gives the size in bytes of the keys of a content encryption algorithm, and whether it authenticates.
@@ -127,16 +136,25 @@ func (c *ctrContent) Seal(dst io.Writer, src io.Reader) (int64, error) {
 func (c *ctrContent) Open(dst io.Writer, src io.Reader) (int64, error) {
 	stream := cipher.NewCTR(c.block, c.iv)
 	buf := make([]byte, streamBuffer)
+	next := func() ([]byte, error) {
+		n, err := src.Read(buf)
+		return buf[:n], err
+	}
+	if p, ok := src.(Pieces); ok {
+		next = p.Next
+	}
 	var total int64
 	for {
-		n, err := src.Read(buf)
-		if n > 0 {
-			stream.XORKeyStream(buf[:n], buf[:n])
+		piece, err := next()
+		for len(piece) > 0 {
+			n := min(len(piece), len(buf))
+			stream.XORKeyStream(buf[:n], piece[:n])
 			w, werr := dst.Write(buf[:n])
 			total += int64(w)
 			if werr != nil {
 				return total, werr
 			}
+			piece = piece[n:]
 		}
 		if err == io.EOF {
 			return total, nil

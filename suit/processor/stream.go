@@ -141,19 +141,19 @@ func (m *machine) through(s *scope, c *component, a *ahead, src io.Reader, t tra
 	}
 	limit := min(t.limit, m.options.Limits.TotalBytes-m.written)
 	plain := &boundedWriter{dst: w, left: limit}
-	pr, pw := io.Pipe()
+	q := newQueue()
 	done := make(chan error, 1)
 	go func() { // decryption beside the digest of what arrives next
-		_, err := a.cipher.Open(plain, pr)
-		pr.CloseWithError(err)
+		_, err := a.cipher.Open(plain, q)
+		q.stop(err)
 		done <- err
 	}()
-	in := &boundedWriter{dst: pw, hash: h, left: limit}
-	err = copyStream(in, src)
-	pw.CloseWithError(err)
+	in := &boundedWriter{dst: io.Discard, hash: h, left: limit}
+	err = q.fill(src, in)
 	if other := <-done; err == nil {
 		err = other
 	}
+	q.free()
 	m.written += in.n + plain.n
 	got := suit.Digest{Alg: want.Alg, Bytes: h.Sum(nil)}
 	if err == nil && t.sum != nil && want.Alg == suit.AlgSHA256 && subtle.ConstantTimeCompare(t.sum, got.Bytes) != 1 {

@@ -10,9 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync/atomic"
-
-	"sealift/internal/directio"
 )
 
 const (
@@ -53,17 +50,16 @@ func chunkNonce(nonce *[12]byte, number uint64, last bool) []byte {
 type Writer struct {
 	v      *Vault
 	ref    Ref
-	buf    []byte // up to batchSize bytes not yet sealed
+	aead   cipher.AEAD
+	number uint64 // of the next chunk
+	buf    []byte // content that is not sealed yet: at most a chunk, which may be the last one
+	out    []byte // sealed and not passed on yet
 	pipe   *pipe  // nil while the blob is small
-	failed atomic.Bool
-	err    error // of the goroutine, once it is known
+	err    error  // of an earlier Write
 	closed bool
 
 	// The rest belongs to the goroutine of pipe, while there is one.
 	f       File
-	aead    cipher.AEAD
-	out     []byte // sealed and not yet written
-	number  uint64
 	written int64 // bytes of the file
 	flushed int64 // of them the disk was asked to write
 }
@@ -93,87 +89,57 @@ func (v *Vault) create(volatile bool) (*Writer, error) {
 
 func blobPath(id string) string { return blobDir + "/" + id }
 
-// errFailed stands for an error that Close returns.
-var errFailed = errors.New("vault: the blob could not be written")
-
-// Write adds content. It may return before the content is sealed; an error of that comes with a later Write, or with Close.
+// Write adds content. It may return before the content is written; an error of that comes with a later Write, or with Close.
 func (w *Writer) Write(p []byte) (int, error) {
-	total := 0
-	for len(p) > 0 {
-		if w.failed.Load() {
-			return total, w.fail()
-		}
-		if w.buf == nil {
-			w.buf = make([]byte, 0, min(batchSize, max(chunkSize, len(p))))
-		}
-		if len(w.buf) == batchSize { // more follows, so this is not the last chunk
-			w.pass()
-		}
-		if len(w.buf) == cap(w.buf) {
-			w.buf = append(make([]byte, 0, batchSize), w.buf...)
-		}
-		n := min(cap(w.buf)-len(w.buf), batchSize-len(w.buf), len(p))
+	if w.err != nil {
+		return 0, w.err
+	}
+	total := len(p)
+	w.ref.Size += int64(total)
+	if len(w.buf) > 0 {
+		n := min(chunkSize-len(w.buf), len(p))
 		w.buf = append(w.buf, p[:n]...)
 		p = p[n:]
-		total += n
-		w.ref.Size += int64(n)
+		if len(p) == 0 {
+			return total, nil
+		}
+		if w.err = w.seal(w.buf, false); w.err != nil { // more follows, so this is not the last chunk
+			return 0, w.err
+		}
+		w.buf = w.buf[:0]
 	}
+	for ; len(p) > chunkSize; p = p[chunkSize:] {
+		if w.err = w.seal(p[:chunkSize], false); w.err != nil {
+			return 0, w.err
+		}
+	}
+	w.buf = append(w.buf, p...)
 	return total, nil
 }
 
-// pass hands a full batch on.
-func (w *Writer) pass() {
-	if w.pipe == nil {
-		w.start()
-	}
-	w.pipe.full <- w.buf
-	w.buf = <-w.pipe.empty
-}
-
-// fail waits for the goroutine and returns why it has failed. The Writer stays failed.
-func (w *Writer) fail() error {
-	if err := w.wait(); err != nil {
-		w.err = err
-	}
-	if w.err == nil {
-		w.err = errFailed
-	}
-	return w.err
-}
-
-// seal writes a batch in chunks. Only the last chunk of the last batch may be empty or short.
-func (w *Writer) seal(batch []byte, last bool) error {
+// seal seals a chunk, and passes on what is enough for a piece of the file. Only the last chunk may be empty or short.
+func (w *Writer) seal(chunk []byte, last bool) error {
 	if w.out == nil {
 		w.out = make([]byte, 0, chunkSize+tagSize)
-		if !last || len(batch) > chunkSize {
-			w.out = directio.Buffer(pieceSize + chunkSize + tagSize)[:0]
+		if !last {
+			w.out = newPiece()
 		}
 	}
 	var nonce [12]byte
-	for first := true; first || len(batch) > 0; first = false {
-		n := min(len(batch), chunkSize)
-		w.out = w.aead.Seal(w.out, chunkNonce(&nonce, w.number, last && n == len(batch)), batch[:n], nil)
-		batch = batch[n:]
-		w.number++
-		if len(w.out) >= pieceSize {
-			if err := w.put(pieceSize); err != nil {
-				return err
-			}
-		}
-	}
-	if last {
-		return w.put(len(w.out))
+	w.out = w.aead.Seal(w.out, chunkNonce(&nonce, w.number, last), chunk, nil)
+	w.number++
+	if len(w.out) >= pieceSize && !last {
+		return w.pass()
 	}
 	return nil
 }
 
-// put writes the first n sealed bytes. All pieces of a file but its last have the same length, a multiple of the disk's blocks.
-func (w *Writer) put(n int) error {
-	if _, err := w.f.Write(w.out[:n]); err != nil {
+// put writes a piece of the file.
+func (w *Writer) put(piece []byte) error {
+	if _, err := w.f.Write(piece); err != nil {
 		return fmt.Errorf("vault: write blob: %w", err)
 	}
-	w.out = w.out[:copy(w.out, w.out[n:])]
-	if w.written += int64(n); w.written-w.flushed >= flushSize {
+	if w.written += int64(len(piece)); w.written-w.flushed >= flushSize {
 		if f, ok := w.f.(flusher); ok {
 			f.StartSync(w.flushed, w.written-w.flushed)
 		}
@@ -194,6 +160,9 @@ func (w *Writer) Close() (Ref, error) {
 	}
 	if err == nil {
 		err = w.seal(w.buf, true)
+	}
+	if err == nil {
+		err = w.put(w.out)
 	}
 	if err == nil {
 		err = w.f.Sync()

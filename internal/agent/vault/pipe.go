@@ -2,15 +2,17 @@
 
 package vault
 
-// A large blob is sealed and written by a goroutine of its own, so that the caller can fetch, decrypt and hash the next bytes
-// meanwhile. What waits in between is bounded: batches of batchSize, batches of them. A blob of less than a batch needs no goroutine.
+import "sealift/internal/directio"
+
+// A large blob is written by a goroutine of its own, so that the caller can fetch, decrypt, hash and seal the next bytes meanwhile. What
+// waits in between is bounded: pieces of pieceSize, pieces of them. A blob of less than a piece needs no goroutine.
 
 const (
-	batchSize = 4 * chunkSize
-	batches   = 4
 	// pieceSize is what is written of a large blob at one time, past the page cache: a multiple of directio.Align.
 	pieceSize = 1 << 20
-	// flushSize is how much is written before the disk is asked to begin: without that, the sync at the end waits for everything that went through the page cache.
+	pieces    = 3
+	// flushSize is how much is written before the disk is asked to begin: without that, the sync at the end waits for everything that
+	// went through the page cache.
 	flushSize = 16 << 20
 )
 
@@ -19,41 +21,69 @@ type flusher interface {
 	StartSync(offset, size int64)
 }
 
+// newPiece makes room for a piece, and for the chunk that goes beyond it.
+func newPiece() []byte { return directio.Buffer(pieceSize + chunkSize + tagSize)[:0] }
+
 // pipe is the way from a Writer to its goroutine.
 type pipe struct {
-	full  chan []byte // to be sealed
-	empty chan []byte // to be filled again
-	done  chan error  // the first error, or nil, once full is closed and drained
+	full   chan []byte // sealed bytes, of which the first pieceSize are to be written
+	empty  chan []byte // to be filled again
+	failed chan error  // the first error
+	done   chan struct{}
 }
 
-// start begins to seal in the background. Whatever is sent is sealed in order; after an error the rest is dropped.
+// start begins to write in the background. Whatever is passed is written in order; after an error the rest is dropped.
 func (w *Writer) start() {
-	p := &pipe{full: make(chan []byte, batches), empty: make(chan []byte, batches), done: make(chan error, 1)}
-	for range batches - 1 { // the Writer has one already
-		p.empty <- make([]byte, 0, batchSize)
+	p := &pipe{full: make(chan []byte, pieces), empty: make(chan []byte, pieces), failed: make(chan error, 1), done: make(chan struct{})}
+	for range pieces - 1 { // the Writer has one already
+		p.empty <- newPiece()
 	}
 	w.pipe = p
 	go func() {
-		var err error
-		for batch := range p.full {
-			if err == nil {
-				if err = w.seal(batch, false); err != nil {
-					w.failed.Store(true)
+		defer close(p.done)
+		failed := false
+		for piece := range p.full {
+			if !failed {
+				if err := w.put(piece[:pieceSize]); err != nil {
+					p.failed <- err
+					failed = true
 				}
 			}
-			p.empty <- batch[:0]
+			p.empty <- piece
 		}
-		p.done <- err
 	}()
 }
 
-// wait ends the goroutine, if there is one, and returns its error.
+// pass hands on a piece of what is sealed, and keeps the rest.
+func (w *Writer) pass() error {
+	if w.pipe == nil {
+		w.start()
+	}
+	next, rest := <-w.pipe.empty, w.out[pieceSize:]
+	next = append(next[:0], rest...)
+	w.pipe.full <- w.out
+	w.out = next
+	select {
+	case err := <-w.pipe.failed:
+		return err
+	default:
+		return nil
+	}
+}
+
+// wait ends the goroutine, if there is one, and returns its error, unless pass has.
 func (w *Writer) wait() error {
 	if w.pipe == nil {
 		return nil
 	}
 	close(w.pipe.full)
-	err := <-w.pipe.done
+	<-w.pipe.done
+	p := w.pipe
 	w.pipe = nil
-	return err
+	select {
+	case err := <-p.failed:
+		return err
+	default:
+		return nil
+	}
 }
