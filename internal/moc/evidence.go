@@ -243,7 +243,9 @@ func (s *Server) release(c *call) (any, error) {
 			} else {
 				d.SetWanted(p)
 			}
-			out.Packages = append(out.Packages, p.PackageRef)
+			if !live {
+				out.Packages = append(out.Packages, p.PackageRef)
+			}
 		}
 		if v := course.Current(d); v != d { // whose release this is
 			course.Settle(d, v)

@@ -459,6 +459,9 @@ const NextRole = "next:"
 
 // SetWanted makes p the package of its role.
 func (d *Deployment) SetWanted(p *Package) {
-	d.Packages = append(slices.DeleteFunc(slices.Clone(d.Packages), func(r mocapi.PackageRef) bool { return r.Role == p.Role }), p.PackageRef)
+	d.Packages = slices.DeleteFunc(slices.Clone(d.Packages), func(r mocapi.PackageRef) bool { return r.Role == p.Role })
+	if p.Digest != "" { // one that its owner delivers itself lies in no registry
+		d.Packages = append(d.Packages, p.PackageRef)
+	}
 	d.Wanted[p.Role] = p
 }

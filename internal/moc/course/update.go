@@ -59,7 +59,10 @@ func Start(d *store.Deployment, id string, newer map[string]*store.Package, pd b
 // SetNext makes p the newer package of its role.
 func SetNext(d *store.Deployment, p *store.Package) {
 	u := *d.Update
-	u.Packages = append(slices.DeleteFunc(slices.Clone(u.Packages), func(r mocapi.PackageRef) bool { return r.Role == p.Role }), p.PackageRef)
+	u.Packages = slices.DeleteFunc(slices.Clone(u.Packages), func(r mocapi.PackageRef) bool { return r.Role == p.Role })
+	if p.Digest != "" {
+		u.Packages = append(u.Packages, p.PackageRef)
+	}
 	d.Update = &u
 	next := *p
 	next.Role = store.NextRole + p.Role
