@@ -84,6 +84,12 @@ var ordered = []fault{
 
 // I5: a TA that differs from the appraised one gets no PD. I7: a production policy never accepts an emulated root.
 var appraised = []fault{
+	{"I5", "a guest may have been booted with another TA than the signed one", []edit{{"internal/agent/runner/guest/guest.go",
+		"if n != m || !bytes.Equal(x[:n], y[:m]) {", "if n != m || false && !bytes.Equal(x, y) {"}}, "internal/agent/runner/guest", "TestBootedWithAnother"},
+	{"I5", "the owner takes the operator's word for what a guest is booted with", []edit{{"internal/owner/config.go",
+		"should.Layer = bootedWith(want.pkg, got.Instance)", "should.Layer = c.Layer"}}, "internal/owner", "TestBootedWith"},
+	{"I5", "a guest payload is unpacked over the Agent", []edit{{"internal/image/initramfs/layer.go",
+		"case !strings.HasPrefix(name, LayerDir+\"/\"):", "case false:"}}, "internal/image/initramfs", "TestHostileLayers"},
 	{"I5", "the digest of the TA is not compared", []edit{{"appraisal/compare.go",
 		"a.judge(f, matches,", "a.judge(f, matches || true,"}}, "appraisal", "TestRefused"},
 	{"I5", "an update inherits PD", []edit{
