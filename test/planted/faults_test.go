@@ -13,7 +13,7 @@ var faults = slices.Concat(released, secret, ordered, fresh, appraised, durable,
 // I1: no PD before a positive appraisal by the owner. M/OC, TAM and owner each hold it.
 var released = []fault{
 	{"I1", "the TAM sends PD unasked", []edit{{"internal/tam/proceed.go",
-		"&& !course.Appraised(d) {", "&& false {"}}, "internal/tam", "TestPDWaits"},
+		"&& !course.Appraised(d) ||", "&& false ||"}}, "internal/tam", "TestPDWaits"},
 	{"I1", "the M/OC takes a release without an appraisal", []edit{{"internal/moc/evidence.go",
 		"if a == nil || a.ID != id || !course.Appraised(course.Current(d)) {", "if a != nil && a.ID == \"\" {"}}, "internal/moc", "TestCourse"},
 	{"I1", "the owner releases to another Agent than the appraised one", []edit{{"internal/owner/release.go",
@@ -241,6 +241,6 @@ var demonstrated = []fault{
 		{"internal/owner/release.go", "!now.AgentKey.Equal(a.state.AgentKey)", "false"},
 		{"internal/owner/release.go", "return nil, \"\", nil, errNotAppraised(\"the appraised Evidence does not name the TA\")",
 			"return d.Package.Owner, manifest.RolePD, kinds, nil"},
-		{"internal/tam/proceed.go", "&& !course.Appraised(d) {", "&& false {"},
+		{"internal/tam/proceed.go", "&& !course.Appraised(d) ||", "&& false ||"},
 		{"internal/moc/course/course.go", "if i >= len(d.Trace) {", "if false && i >= len(d.Trace) {"}}, "test/e2e", "TestDemoBreaks/pd-early"},
 }
