@@ -74,7 +74,9 @@ func TestUAGoesOutFirst(t *testing.T) {
 		t.Fatalf("the TA was started %d times", n)
 	}
 	w.ree.refuse = nil
-	w.nothingInstalled(func() { w.fails(w.update(w.together(1, "the server", "garbage")), report.ReasonComponentUnsupported, "") })
+	w.nothingInstalled(func() {
+		w.fails(w.update(w.together(1, "the server", "garbage")), report.ReasonComponentUnsupported, "")
+	})
 	if len(w.ree.store) != 0 || len(w.ree.running) != 0 {
 		t.Fatalf("the UA was left in the REE: %v", w.ree.store)
 	}

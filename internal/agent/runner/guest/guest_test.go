@@ -128,8 +128,12 @@ func TestBootedWithAnother(t *testing.T) {
 	entries := busybox(t)
 	data := layer(t, entries)
 	for name, change := range map[string]func(dir string) error{
-		"a byte":    func(dir string) error { return os.WriteFile(filepath.Join(dir, "etc/motto"), []byte("from the Payload"), 0o644) },
-		"longer":    func(dir string) error { return os.WriteFile(filepath.Join(dir, "etc/motto"), []byte("from the payload!"), 0o644) },
+		"a byte": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "etc/motto"), []byte("from the Payload"), 0o644)
+		},
+		"longer": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "etc/motto"), []byte("from the payload!"), 0o644)
+		},
 		"more":      func(dir string) error { return os.WriteFile(filepath.Join(dir, "etc/more"), nil, 0o644) },
 		"less":      func(dir string) error { return os.Remove(filepath.Join(dir, "etc/motto")) },
 		"rights":    func(dir string) error { return os.Chmod(filepath.Join(dir, "etc/motto"), 0o755) },
