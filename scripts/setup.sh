@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Installs what the tests need beyond Go and git, all of it from Debian's packages: a TA and data that this project did not
-# make, strace, which records what passes between processes, for TEE instances of the type container the OCI runtime runc, umoci
+# make, strace, which records what passes between processes, for TEE instances of the type container the OCI runtimes runc and runsc (gVisor), umoci
 # and skopeo, which make and copy images that this project had no part in, a TPM as a program, and for those of the type vm the
 # emulator QEMU, and a kernel with firmware, which are not installed but unpacked into .cache/kernel. What is there already is
 # left alone. On other systems, or without the rights to install, it says what is missing and fails.
@@ -20,6 +20,7 @@ missing=""
 [ -f /usr/share/ieee-data/oui.csv ] || missing="$missing ieee-data"
 command -v strace >/dev/null 2>&1 || missing="$missing strace"
 command -v runc >/dev/null 2>&1 || missing="$missing runc"
+[ -z "$amd64" ] || command -v runsc >/dev/null 2>&1 || missing="$missing runsc"
 command -v umoci >/dev/null 2>&1 || missing="$missing umoci"
 command -v skopeo >/dev/null 2>&1 || missing="$missing skopeo"
 command -v swtpm >/dev/null 2>&1 || missing="$missing swtpm"

@@ -5,12 +5,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"sealift/internal/dev"
 	"sealift/internal/image"
+	"sealift/internal/oci/ociruntime"
 	"sealift/internal/platform/attester"
 	"sealift/internal/platform/qemu"
 	"sealift/internal/platform/sandbox"
@@ -28,6 +30,7 @@ func deviceChecks() []check {
 	for _, f := range sandbox.Probe() {
 		checks = append(checks, check{Name: f.Name, OK: f.OK, Required: f.Required, Detail: f.Detail})
 	}
+	checks = append(checks, runtimeChecks()...)
 	checks = append(checks, machineChecks()...)
 	for _, p := range attester.ProbeAll(context.Background(), attester.This()) {
 		name := "TEE by " + p.Name
@@ -35,6 +38,21 @@ func deviceChecks() []check {
 			name = fmt.Sprintf("%s by %s", p.Hardware, p.Name)
 		}
 		c := check{Name: name, OK: p.Usable, Detail: p.Where + ": " + p.Why}
+		checks = append(checks, c)
+	}
+	return checks
+}
+
+// runtimeChecks looks for the OCI runtime programs that an image of a container can have.
+func runtimeChecks() (checks []check) {
+	what := map[string]string{ociruntime.Runc: "for images of containers", ociruntime.Runsc: "gVisor, for images of containers: sealift image build --runtime runsc"}
+	for _, name := range ociruntime.Known {
+		c := check{Name: name, Hint: "Debian: apt-get install " + name}
+		if path, err := exec.LookPath(name); err != nil {
+			c.Detail = "not here; " + what[name]
+		} else {
+			c.OK, c.Detail = true, path+"; "+what[name]
+		}
 		checks = append(checks, c)
 	}
 	return checks

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -39,7 +40,7 @@ architecture measures of them, in the form that an appraisal policy has. The sam
 the images from sources that it trusts and compare.
 
   process    the Agent itself
-  container  the Agent and an OCI runtime program (runc)
+  container  the Agent and an OCI runtime program: runc, or with --runtime runsc gVisor's, a kernel of its own for each container
   vm         firmware, a Linux kernel, and an initramfs with the Agent, the OCI runtime program and the modules of that kernel;
              scripts/setup.sh fetches the kernel
 
@@ -53,7 +54,7 @@ Without --instance every type is built for which the inputs are there, and the o
 	flags.StringVarP(&f.out, "output", "o", "", "folder to write to")
 	flags.StringVar(&f.agent, "agent", "", "the Agent's program (default: sealift-agent beside this program)")
 	flags.StringVar(&f.kernel, "kernel", "", "folder with a kernel, its modules and firmware (default: kernel beside this program)")
-	flags.StringVar(&f.runtime, "runtime", "", "OCI runtime program (default: the runc that is found); its libraries are taken along")
+	flags.StringVar(&f.runtime, "runtime", ociruntime.Runc, "OCI runtime program: runc, runsc, or the path of one; its libraries are taken along. It is measured with the Agent")
 	flags.StringVar(&f.vm.Cmdline, "cmdline", build.DefaultCmdline, "vm: command line of the kernel")
 	flags.UintVar(&f.vm.VCPUs, "vcpus", build.DefaultVCPUs, "vm: number of processors")
 	flags.UintVar(&f.vm.MemoryMiB, "memory", build.DefaultMemoryMiB, "vm: memory in MiB")
@@ -88,7 +89,8 @@ func (a *app) buildImages(f imageFlags) error {
 			continue
 		}
 		ref, err := b.build(instance)
-		if err != nil && len(asked) == 0 && instance != image.Process {
+		chosen := f.runtime != ociruntime.Runc && instance == image.Container // and not to be left out
+		if err != nil && len(asked) == 0 && instance != image.Process && !chosen {
 			a.say("sealift: no image for the instance type %s: %v", instance, err)
 			// What an earlier build left there has other reference values, or none.
 			_ = os.Remove(filepath.Join(f.out, image.FileName(instance)))
@@ -112,6 +114,9 @@ func (a *app) buildImages(f imageFlags) error {
 func buildHint(err error) string {
 	if errors.Is(err, build.ErrNoKernel) {
 		return "scripts/setup.sh fetches Debian's kernel; --kernel names another folder"
+	}
+	if errors.Is(err, errRuntime) {
+		return "sealift doctor says which runtime programs are here"
 	}
 	return ""
 }
@@ -160,7 +165,10 @@ func (b *builder) build(instance string) (*build.Reference, error) {
 			break
 		}
 		packages = k.Packages
-		if runtime, err = b.readRuntime(); err == nil {
+		if runtime, err = b.readRuntime(); err == nil && filepath.Base(b.runtime) == ociruntime.Runsc {
+			err = fmt.Errorf("%w for a guest: %s runs in containers only", errRuntime, ociruntime.Runsc)
+		}
+		if err == nil {
 			_, err = build.Guest(&out, b.agentData, runtime, k, b.vm)
 		}
 	}
@@ -174,13 +182,16 @@ func (b *builder) build(instance string) (*build.Reference, error) {
 	return ref, replaceFile(filepath.Join(b.out, ref.File), out.Bytes())
 }
 
-// readRuntime reads the OCI runtime program with its libraries.
+// errRuntime says that the OCI runtime program is not there.
+var errRuntime = errors.New("no OCI runtime program")
+
+// readRuntime reads the OCI runtime program with its libraries. One that was asked for is not replaced by another.
 func (b *builder) readRuntime() ([]byte, error) {
 	path := b.runtime
-	if path == "" {
+	if !strings.ContainsRune(path, filepath.Separator) {
 		var err error
-		if path, err = exec.LookPath("runc"); err != nil {
-			return nil, fmt.Errorf("no OCI runtime program: %w (Debian: apt-get install runc)", err)
+		if path, err = exec.LookPath(path); err != nil {
+			return nil, fmt.Errorf("%w: %w (Debian: apt-get install %s)", errRuntime, err, b.runtime)
 		}
 	}
 	return ociruntime.Collect(path)

@@ -10,6 +10,7 @@ import (
 
 	"sealift/appraisal"
 	"sealift/internal/image"
+	"sealift/internal/oci/ociruntime"
 	"sealift/usecase"
 )
 
@@ -28,6 +29,7 @@ type Reference struct {
 	File      string `json:"file"`   // beside this file
 	Digest    string `json:"digest"` // "sha256:<hex>" of the file, as a device announces it
 	Parts     []Part `json:"parts"`
+	Runtime   string `json:"runtime,omitempty"`    // container: name of the OCI runtime program
 	Cmdline   string `json:"cmdline,omitempty"`    // vm: of the kernel
 	VCPUs     uint   `json:"vcpus,omitempty"`      // vm
 	MemoryMiB uint   `json:"memory_mib,omitempty"` // vm
@@ -61,6 +63,11 @@ func NewReference(data []byte, packages []Package, source string) (*Reference, e
 			return nil, fmt.Errorf("build: %w", err)
 		}
 		ref.Parts = append(ref.Parts, Part{p.Name, p.Size, digest(content)})
+		if p.Name == image.PartRuntime {
+			if ref.Runtime, err = ociruntime.Name(bytes.NewReader(content)); err != nil {
+				return nil, err
+			}
+		}
 	}
 	for _, cell := range usecase.Cells() {
 		if string(cell.Instance) != img.Instance {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ociruntime is the part "runtime" of a container's Agent image: an OCI runtime program (runc) with the shared
+// Package ociruntime is the part "runtime" of a container's Agent image: an OCI runtime program (runc, or gVisor's runsc) with the shared
 // libraries that it needs, so that what starts containers inside a TEE is measured with the Agent, to the last library.
 //
 // The part is a tar file. Its first entry is the program, under its own name; the others are the dynamic loader and the
@@ -45,8 +45,14 @@ var (
 	ErrLibrary = errors.New("ociruntime: a library of the runtime program is missing")
 )
 
-// Known are the names of the runtime programs that the Agent can drive.
-var Known = []string{"runc"}
+// The runtime programs that the Agent can drive, by name.
+const (
+	Runc  = "runc"
+	Runsc = "runsc" // gVisor: a kernel of its own for each container, in an ordinary process
+)
+
+// Known are their names.
+var Known = []string{Runc, Runsc}
 
 var (
 	programName = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,31}$`)
@@ -159,6 +165,15 @@ func find(name string, machine elf.Machine) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("%w: %s", ErrLibrary, name)
+}
+
+// Name returns the name of the program in a part.
+func Name(r io.Reader) (string, error) {
+	h, err := tar.NewReader(r).Next()
+	if err != nil || h.Typeflag != tar.TypeReg || !programName.MatchString(h.Name) {
+		return "", fmt.Errorf("%w: it does not begin with a program: %w", ErrMalformed, err)
+	}
+	return h.Name, nil
 }
 
 // Unpack reads a part: the program's name, its bytes, and the libraries, which it writes into the folder dir by their paths.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sealift/internal/image"
+	"sealift/internal/oci/ociruntime"
 	"sealift/internal/platform"
 	"sealift/internal/platform/sandbox"
 	"sealift/internal/platform/sandbox/cgroup"
@@ -82,6 +83,10 @@ func startPod(ctx context.Context, j job, group *cgroup.Group) (life, error) {
 		return nil, err
 	}
 	defer runtime.Close()
+	profile := sandbox.ProfilePod
+	if name, err := ociruntime.Name(j.image.Open(j.file, image.PartRuntime)); err == nil && name == ociruntime.Runsc {
+		profile = sandbox.ProfileSentry // what the Agent may not do, nothing that it starts may
+	}
 	conn, theirs, err := hardwarePair()
 	if err != nil {
 		return nil, err
@@ -97,7 +102,7 @@ func startPod(ctx context.Context, j job, group *cgroup.Group) (life, error) {
 		Limits: sandbox.Limits{
 			DataBytes: j.limits.MemoryBytes, Processes: j.limits.Processes, OpenFiles: j.limits.OpenFiles,
 		},
-		Profile: sandbox.ProfilePod,
+		Profile: profile,
 		HostUID: j.uid,
 	}
 	if err := enter(group, &spec); err != nil {

@@ -122,3 +122,25 @@ func TestPod(t *testing.T) {
 		t.Error("control groups outlive the emulator")
 	}
 }
+
+// TestProcessGroup guards that the limits of a process instance bind Agent and all that it starts together.
+func TestProcessGroup(t *testing.T) {
+	dir := t.TempDir()
+	parent, name := stateGroup(t, dir)
+	w := serve(t, dir, emulator.Options{})
+	if err := w.tryLaunch("plain", agentPath(t), "config", platform.Limits{MemoryBytes: 128 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	group := parent.At(name).At("plain")
+	if !group.Exists() {
+		t.Fatal("it has no control group")
+	}
+	_, err := w.attach("plain").try(order{Do: "fill", Arg: "/run/large", Number: 160})
+	until(t, "the end of an instance with too much memory", func() bool { return !w.state("plain").Running })
+	if exit := w.state("plain").Exit; !strings.Contains(exit, "memory limit") {
+		t.Errorf("it ended with %q; %v", exit, err)
+	}
+	if group.Exists() {
+		t.Error("its control group outlives it")
+	}
+}

@@ -125,7 +125,7 @@ func isolate(s setup) error {
 	if err := becomeUser(); err != nil {
 		return err
 	}
-	if err := buildRoot(mounts); err != nil {
+	if err := buildRoot(mounts, s.Profile == ProfileSentry); err != nil {
 		return err
 	}
 	if s.Dir != "" {

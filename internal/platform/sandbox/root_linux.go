@@ -95,7 +95,7 @@ func detach(b Bind, attributes uint64) (mount, error) {
 }
 
 // buildRoot makes the new root in memory, moves the mounts to it, and leaves the old root for good.
-func buildRoot(mounts []mount) error {
+func buildRoot(mounts []mount, wholeProc bool) error {
 	base, err := baseDir()
 	if err != nil {
 		return err
@@ -110,7 +110,7 @@ func buildRoot(mounts []mount) error {
 			return fmt.Errorf("root file system: %w", err)
 		}
 	}
-	if err := mountProc(base + "/proc"); err != nil {
+	if err := mountProc(base+"/proc", wholeProc); err != nil {
 		return err
 	}
 	for _, m := range mounts {
@@ -143,10 +143,14 @@ func baseDir() (string, error) {
 	return "", errors.New("no folder to mount the new root over")
 }
 
-// mountProc mounts /proc for the new pid namespace, without the parts that are not about processes.
-func mountProc(dir string) error {
+// mountProc mounts /proc for the new pid namespace, without the parts that are not about processes unless the whole is wanted.
+func mountProc(dir string, whole bool) error {
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
-	err := unix.Mount("proc", dir, "proc", flags, "subset=pid")
+	options := "subset=pid"
+	if whole {
+		options = ""
+	}
+	err := unix.Mount("proc", dir, "proc", flags, options)
 	if errors.Is(err, unix.EINVAL) { // subset= came with Linux 5.8
 		err = unix.Mount("proc", dir, "proc", flags, "")
 	}

@@ -28,7 +28,7 @@
 //
 // The kernel lets nobody under a Landlock file system domain mount anything. An Agent has to mount to build the sandboxes of
 // its TAs, so ProfileAgent's domain covers the network, signals and abstract sockets only; its file system view is bounded by
-// its mount namespace. The same holds for ProfilePod. The domains of ProfileTA and ProfileUA cover files too.
+// its mount namespace. The same holds for ProfilePod and ProfileSentry. The domains of ProfileTA and ProfileUA cover files too.
 package sandbox
 
 import (
@@ -69,6 +69,9 @@ const (
 	// ProfileUA is for an Untrusted Application: as ProfileTA, but in the machine's network, where it may listen on Spec.Ports and
 	// connect to anything. Its program was not measured: it is executed from Spec.Path and need not be sealed.
 	ProfileUA
+	// ProfileSentry is ProfilePod for gVisor's runsc, which runs the programs of a container under ptrace(2) or as tracer of their system
+	// calls, and wants to see all of /proc.
+	ProfileSentry
 )
 
 // InsideID is the user and group of a program in its sandbox, as it sees itself.
@@ -185,7 +188,7 @@ func (s Spec) withDefaults() (Spec, error) {
 	if len(s.ReadOnly)+len(s.ReadWrite)+len(s.Tmpfs) > maxBinds || len(s.Files) > maxFiles {
 		return s, fmt.Errorf("%w: too many mounts or files", ErrSpec)
 	}
-	if s.Profile < ProfileTA || s.Profile > ProfileUA {
+	if s.Profile < ProfileTA || s.Profile > ProfileSentry {
 		return s, fmt.Errorf("%w: unknown profile %d", ErrSpec, s.Profile)
 	}
 	if (s.Path != "") != (s.Profile == ProfileUA) {

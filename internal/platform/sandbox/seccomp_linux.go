@@ -126,6 +126,8 @@ func filter(p Profile) ([]bpf.Instruction, error) {
 		names = slices.Concat(allowed, forNesting)
 	case ProfilePod:
 		names = slices.Concat(allowed, forNesting, forRuntime)
+	case ProfileSentry:
+		names = slices.Concat(allowed, forNesting, forRuntime, forSentry)
 	}
 	for _, name := range names {
 		if number, ok := table.SyscallNames[name]; ok { // not every call exists on every machine
@@ -183,6 +185,9 @@ var forNesting = []string{
 
 // forRuntime is what OCI runtime programs need beyond that: they make a user namespace and enter namespaces.
 var forRuntime = []string{"fsconfig", "fsmount", "fsopen", "mknodat", "setns", "unshare"}
+
+// forSentry is what gVisor needs beyond that: it traces the programs that it runs.
+var forSentry = []string{"chroot", "ptrace"}
 
 // Allowed returns the names of the system calls that ProfileTA allows, whatever their arguments: for runtime programs that
 // load a filter of their own over it. clone(2) is not among them: it is allowed without the flags NamespaceFlags.

@@ -58,6 +58,7 @@ type Options struct {
 type Loader struct {
 	opts    Options
 	name    string   // of the runtime program
+	driver  driver   // of that
 	program *os.File // the runtime program, sealed
 	folders []string // of its libraries, below Dir/runtime
 	number  atomic.Uint64
@@ -97,6 +98,10 @@ func New(r io.Reader, o Options) (*Loader, error) {
 		return nil, err
 	}
 	l.name, l.folders = name, folders
+	var known bool
+	if l.driver, known = drivers[name]; !known {
+		return nil, fmt.Errorf("%w: this Agent does not drive %s", ociruntime.ErrMalformed, name)
+	}
 	if l.program, _, err = sandbox.SealedMemfd(name, bytes.NewReader(program)); err != nil {
 		return nil, err
 	}

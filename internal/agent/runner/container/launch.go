@@ -5,14 +5,15 @@
 package container
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -21,12 +22,7 @@ import (
 	"sealift/internal/platform/sandbox/cgroup"
 )
 
-// What the runtime program itself needs beside the container, on top of the container's limits.
-const (
-	overheadBytes = 48 << 20
-	overheadProcs = 24
-	openFiles     = 1024
-)
+const openFiles = 1024
 
 // startTime bounds how long the runtime program may take to start a container. Tests make it shorter.
 var startTime = 30 * time.Second
@@ -46,7 +42,7 @@ func (i *image) Launch(ctx context.Context, j runner.Job) (_ runner.Process, err
 		return nil, err
 	}
 	if p.group, err = i.loader.opts.Group.Child(fmt.Sprint("ta-", i.loader.number.Add(1)), cgroup.Limits{
-		MemoryBytes: j.MemoryBytes + overheadBytes, Processes: j.MaxProcs + overheadProcs, CPUMillis: uint64(j.Spec.CPUMillis),
+		MemoryBytes: j.MemoryBytes + i.loader.driver.overheadBytes, Processes: i.loader.driver.processes(j.MaxProcs), CPUMillis: uint64(j.Spec.CPUMillis),
 	}); err != nil {
 		return nil, err
 	}
@@ -85,6 +81,7 @@ func (p *started) describe() error {
 	if err != nil {
 		return err
 	}
+	p.image.loader.driver.adapt(s, p.job)
 	data, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("container: %w", err)
@@ -106,8 +103,8 @@ func (p *started) sandbox() sandbox.Spec {
 	l := p.image.loader
 	s := sandbox.Spec{
 		Program: l.program,
-		Args: []string{l.name, "--log", sandboxBundle + "/" + logName, "--log-format", "json", "--root", sandboxBundle + "/" + stateName,
-			"run", "--no-new-keyring", "--bundle", sandboxBundle, containerID},
+		Args: slices.Concat([]string{l.name, "--log", sandboxBundle + "/" + logName, "--log-format", "json", "--root", sandboxBundle + "/" + stateName},
+			l.driver.flags, []string{"run"}, l.driver.options, []string{"--bundle", sandboxBundle, containerID}),
 		Env:      []string{"PATH=/"},
 		Hostname: "ta",
 		ReadOnly: []sandbox.Bind{
@@ -118,9 +115,9 @@ func (p *started) sandbox() sandbox.Spec {
 		Tmpfs:     []sandbox.Tmpfs{{Target: "/dev/shm", Bytes: p.job.MemoryBytes}},
 		Limits: sandbox.Limits{
 			DataBytes: p.job.MemoryBytes + 1<<30, // the group's limit is the one that binds: a runtime in Go maps more than it uses
-			Processes: p.job.MaxProcs + overheadProcs, OpenFiles: openFiles, CPUSeconds: p.job.CPUSeconds,
+			Processes: l.driver.processes(p.job.MaxProcs), OpenFiles: openFiles, CPUSeconds: p.job.CPUSeconds,
 		},
-		Profile: sandbox.ProfilePod,
+		Profile: l.driver.profile,
 		Dynamic: len(l.folders) > 0,
 		Enter:   p.group.Add,
 	}
@@ -137,16 +134,13 @@ func (p *started) sandbox() sandbox.Spec {
 	return s
 }
 
-// awaitStart returns when the container's own program executes, or with why it does not. runc keeps a pipe beside its state until
-// it lets the program begin.
+// awaitStart returns when the container's own program executes, or with why it does not.
 func (p *started) awaitStart(ctx context.Context) error {
-	state := filepath.Join(p.dir, stateName, containerID)
+	state := filepath.Join(p.dir, stateName)
 	deadline := time.NewTimer(startTime)
 	defer deadline.Stop()
 	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
-		_, created := os.Lstat(filepath.Join(state, "state.json"))
-		_, waiting := os.Lstat(filepath.Join(state, "exec.fifo"))
-		if created == nil && errors.Is(waiting, os.ErrNotExist) {
+		if p.image.loader.driver.started(state) {
 			return nil
 		}
 		timer := time.NewTimer(pause)
@@ -197,6 +191,10 @@ func (p *started) result(err error) error {
 	if kills, countErr := p.group.OOMKills(); countErr == nil && kills > 0 {
 		return fmt.Errorf("%w (%d MiB)", runner.ErrMemory, p.job.MemoryBytes>>20)
 	}
+	if denied, countErr := p.group.ForksDenied(); countErr == nil && denied > 0 && p.image.loader.driver.perProc > 1 {
+		// gVisor cannot go on then. Under runc it is the program that is told, and what it makes of it is its own business.
+		return fmt.Errorf("%w: it wanted more than the %d processes that it may have", runner.ErrKilled, p.job.MaxProcs)
+	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.Exited() && exit.ExitCode() > signalBase {
 		return runner.SignalError{Signal: syscall.Signal(exit.ExitCode() - signalBase)}
@@ -213,7 +211,11 @@ func (p *started) clean() error {
 	return errors.Join(append(errs, os.RemoveAll(p.dir))...)
 }
 
-const maxLogText = 500
+// Bounds on what is read of the runtime program's log, and told of it.
+const (
+	maxLogBytes = 1 << 20
+	maxLogText  = 500
+)
 
 // lastError returns the last error that the runtime program logged. What a container prints does not go there.
 func lastError(file string) string {
@@ -223,14 +225,16 @@ func lastError(file string) string {
 	}
 	defer f.Close()
 	text := ""
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		var line struct {
+	for entries := json.NewDecoder(io.LimitReader(f, maxLogBytes)); ; { // runsc writes them without an end of line
+		var entry struct {
 			Level string `json:"level"`
 			Msg   string `json:"msg"`
 		}
-		if json.Unmarshal(lines.Bytes(), &line) == nil && (line.Level == "error" || line.Level == "fatal") {
-			text = line.Msg
+		if entries.Decode(&entry) != nil {
+			break
+		}
+		if entry.Level == "error" || entry.Level == "fatal" {
+			text = entry.Msg
 		}
 	}
 	return text[:min(len(text), maxLogText)]
