@@ -40,7 +40,7 @@ delivered in memory only; when it has restarted, release again.`,
 			if wait {
 				ctx, cancel := contextWithTimeout(cmd.Context(), timeout)
 				defer cancel()
-				if _, err := o.AwaitRunning(ctx, released.Deployment); err != nil {
+				if _, err := o.AwaitReleased(ctx, accepted); err != nil {
 					return err
 				}
 			}

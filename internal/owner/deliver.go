@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"sealift/cose"
 	"sealift/evidence"
@@ -73,6 +74,35 @@ func (o *Owner) releaseLive(ctx context.Context, s *session, ahead *deployment, 
 		}
 		return nil
 	})
+}
+
+// noticeTime is how long the M/OC has to hear of a delivery from the Agent, before the owner takes it for lost.
+const noticeTime = 10 * time.Second
+
+// AwaitReleased waits until a deployment runs whose PD was released under an appraisal. A TEE that restarts has lost what was delivered to it
+// itself, and gets it again.
+func (o *Owner) AwaitReleased(ctx context.Context, a *Appraised) (*mocapi.Deployment, error) {
+	d, err := o.find(a.Deployment)
+	if err != nil {
+		return nil, err
+	}
+	for d.Delivery == usecase.DeliveryChannel {
+		short, cancel := context.WithTimeout(ctx, noticeTime)
+		dep, err := o.AwaitRunning(short, d.ID)
+		late := short.Err() != nil && ctx.Err() == nil
+		cancel()
+		if err == nil || !late {
+			return dep, err
+		}
+		if dep == nil || dep.State != mocapi.StateAwaitingDelivery {
+			continue
+		}
+		o.tell("release", "owner", "the TEE does not have what was delivered: it was restarted; delivering again")
+		if _, err := o.Release(ctx, a); err != nil {
+			return nil, err
+		}
+	}
+	return o.AwaitRunning(ctx, d.ID)
 }
 
 func digestText256(sum []byte) string { return "sha256:" + hex.EncodeToString(sum) }
@@ -139,6 +169,9 @@ func (o *Owner) deliver(ctx context.Context, s *session, to *endpoint, p deliver
 		return problemOf(dep)
 	}
 	raw, err := dialRelay(ctx, dep, d.Package.Name, to.name)
+	if fault.Is(err, fault.NotFound) { // the device has just been started: what was appraised is there
+		return fault.New(fault.Unavailable, "%w", err)
+	}
 	if err != nil {
 		return err
 	}

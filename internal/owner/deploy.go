@@ -217,9 +217,11 @@ func (o *Owner) finish(ctx context.Context, id, policy string) (*mocapi.Deployme
 			if _, err := o.Release(ctx, a); err != nil {
 				return nil, err
 			}
-			break
+			dep, err = o.AwaitReleased(ctx, a)
+		} else {
+			dep, err = o.Await(ctx, id)
 		}
-		if dep, err = o.Await(ctx, id); err != nil {
+		if err != nil {
 			return nil, err
 		}
 	}

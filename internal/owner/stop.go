@@ -183,7 +183,7 @@ func (o *Owner) startLive(ctx context.Context, id string) (*Started, error) {
 	if _, err := o.Release(ctx, a); err != nil {
 		return nil, err
 	}
-	dep, err := o.AwaitRunning(ctx, id)
+	dep, err := o.AwaitReleased(ctx, a)
 	return &Started{dep, false}, err
 }
 
