@@ -29,7 +29,7 @@ if [ -n "$amd64" ]; then
 fi
 
 need_kernel=""
-if [ -n "$amd64" ] && [ ! -f $kernel/packages ]; then
+if [ -n "$amd64" ] && { [ ! -f $kernel/packages ] || [ ! -f $kernel/ovmf ]; }; then
 	need_kernel=yes
 fi
 if [ -z "$missing" ] && [ -z "$need_kernel" ]; then
@@ -37,7 +37,7 @@ if [ -z "$missing" ] && [ -z "$need_kernel" ]; then
 fi
 
 if ! command -v apt-get >/dev/null 2>&1; then
-	echo "setup: missing:$missing${need_kernel:+ and a kernel in $kernel (vmlinuz, the modules $modules, firmware, and the file packages)}" \
+	echo "setup: missing:$missing${need_kernel:+ and a kernel in $kernel (vmlinuz, the modules $modules, firmware, ovmf, and the file packages)}" \
 		"(Debian's package names); install them by this system's own means" >&2
 	exit 1
 fi
@@ -71,24 +71,25 @@ mkdir -p .cache
 work=$(mktemp -d .cache/kernel-XXXXXX)
 trap 'rm -rf "$work"' EXIT
 name=$(kernel_package)
-if [ -z "$name" ] || ! (cd "$work" && apt-get download -q "$name" seabios); then
+if [ -z "$name" ] || ! (cd "$work" && apt-get download -q "$name" seabios ovmf); then
 	as_root apt-get update -q # the list of packages is not there, or old
 	name=$(kernel_package)
 	if [ -z "$name" ]; then
 		echo "setup: no package linux-image-cloud-amd64 is known here: the kernel for the instance type vm has to come from elsewhere" >&2
 		exit 1
 	fi
-	(cd "$work" && rm -f ./*.deb && apt-get download -q "$name" seabios)
+	(cd "$work" && rm -f ./*.deb && apt-get download -q "$name" seabios ovmf)
 fi
 mkdir "$work/kernel"
 # One line for each package: name, version, digest. In the end the file moves with the folder: one without it is incomplete.
-for package in "$name" seabios; do
+for package in "$name" seabios ovmf; do
 	deb=$(ls "$work/${package}_"*.deb)
 	dpkg-deb -x "$deb" "$work/tree"
 	echo "$package $(dpkg-deb -f "$deb" Version) $(sha256sum "$deb" | cut -d ' ' -f 1)" >>"$work/kernel/packages"
 done
 cp "$work"/tree/boot/vmlinuz-* "$work/kernel/vmlinuz"
 cp "$work/tree/usr/share/seabios/bios-256k.bin" "$work/kernel/firmware"
+cp "$work/tree/usr/share/ovmf/OVMF.fd" "$work/kernel/ovmf"
 for module in $modules; do
 	find "$work/tree" -name "$module.ko" -exec cp {} "$work/kernel/" \;
 	[ -f "$work/kernel/$module.ko" ] || { echo "setup: the package $name has no module $module" >&2; exit 1; }

@@ -39,6 +39,7 @@ func allowed(name string) bool {
 		"github.com/fxamacker/cbor/v2", "github.com/x448/float16", "github.com/google/uuid", "github.com/hashicorp/yamux",
 		"github.com/elastic/go-seccomp-bpf", "github.com/landlock-lsm/go-landlock", "kernel.org/pub/linux/libs/security/libcap/psx",
 		"golang.org/x/sys", "golang.org/x/net/bpf",
+		"github.com/google/go-tpm",                                                                             // 0.3 MB: for the TPM of a guest
 		"github.com/tetratelabs/wazero",                                                                        // runs inside a TA's sandbox only, in a process of its own
 		"golang.org/x/crypto/chacha20poly1305", "golang.org/x/crypto/chacha20", "golang.org/x/crypto/internal", // content encryption of one SUIT profile
 	} {

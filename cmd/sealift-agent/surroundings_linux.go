@@ -40,6 +40,7 @@ func sandboxInit() {
 // base is what an Agent is given: the hardware interface, the folder in the REE, and, where it can start containers, the OCI runtime program.
 type base struct {
 	tee     hw.TEE
+	tpm     hw.Quoter // nil: none
 	store   vault.FS
 	runtime *os.File            // nil: no containers here
 	guest   *runnerguest.Loader // nil: no guest
@@ -52,7 +53,7 @@ func platform() (base, error) {
 		if err != nil {
 			return base{}, err
 		}
-		return base{g.TEE, folder{g.Store}, g.Runtime, &runnerguest.Loader{Booted: g.Payload, Dir: runDir}}, nil
+		return base{g.TEE, g.TPM, folder{g.Store}, g.Runtime, &runnerguest.Loader{Booted: g.Payload, Dir: runDir}}, nil
 	}
 	part := container.Inherited() // first, before anything else takes its descriptor
 	tee, err := hw.Open(hw.FD)
@@ -91,7 +92,7 @@ func surroundings(ctx context.Context, log *slog.Logger) (agent.Options, error) 
 		go runner.Reap(ctx)
 	}
 	return agent.Options{
-		TEE: b.tee, Store: b.store, Log: log,
+		TEE: b.tee, TPM: b.tpm, Store: b.store, Log: log,
 		Runner: runner.Options{Launcher: runner.Sandbox{Groups: groups}, Loaders: loaders, Dir: runDir},
 	}, nil
 }

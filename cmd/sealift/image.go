@@ -57,6 +57,7 @@ Without --instance every type is built for which the inputs are there, and the o
 	flags.StringVar(&f.runtime, "runtime", ociruntime.Runc, "OCI runtime program: runc, runsc, or the path of one; its libraries are taken along. It is measured with the Agent")
 	flags.StringVar(&f.vm.Cmdline, "cmdline", build.DefaultCmdline, "vm: command line of the kernel")
 	flags.UintVar(&f.vm.VCPUs, "vcpus", build.DefaultVCPUs, "vm: number of processors")
+	flags.BoolVar(&f.vm.TPM, "tpm", false, "vm: with a TPM, and with UEFI firmware (OVMF) that measures into it what it boots")
 	flags.UintVar(&f.vm.MemoryMiB, "memory", build.DefaultMemoryMiB, "vm: memory in MiB")
 	_ = cmd.MarkFlagRequired("output")
 	return newGroupCmd("image", "Agent images and their reference values", cmd)
@@ -164,7 +165,7 @@ func (b *builder) build(instance string) (*build.Reference, error) {
 		if k, err = build.ReadKernel(b.kernel); err != nil {
 			break
 		}
-		packages = k.Packages
+		packages = k.Sources(b.vm)
 		if runtime, err = b.readRuntime(); err == nil && filepath.Base(b.runtime) == ociruntime.Runsc {
 			err = fmt.Errorf("%w for a guest: %s runs in containers only", errRuntime, ociruntime.Runsc)
 		}
@@ -210,7 +211,7 @@ func writeReferences(w io.Writer, dir string, refs build.References) {
 	for _, r := range refs.Images {
 		fmt.Fprintf(w, "%-9s  %s\n           %s\n", r.Instance, filepath.Join(dir, r.File), r.Digest)
 		for _, v := range r.ReferenceValues {
-			fmt.Fprintf(w, "           %-9s %-11s %s\n", v.Hardware, v.Name, v.Digests[0])
+			fmt.Fprintf(w, "           %-9s %-13s %s\n", v.Hardware, v.Name, v.Digests[0])
 		}
 	}
 	fmt.Fprintf(w, "reference values: %s\n", filepath.Join(dir, build.ReferenceFile))

@@ -45,6 +45,7 @@ var (
 // Options are the Agent's surroundings.
 type Options struct {
 	TEE    hw.TEE
+	TPM    hw.Quoter      // of the TEE; nil where it has none
 	Store  vault.FS       // the folder in the REE
 	Runner runner.Options // Launcher and Dir must be set; bounds are taken from the configuration
 	Rand   io.Reader      // crypto/rand if nil

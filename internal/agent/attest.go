@@ -27,15 +27,24 @@ func (a *Agent) evidence(ctx context.Context, challenge []byte) ([]byte, error) 
 		return nil, err
 	}
 	claims.Loads = a.loads.list
+	if a.opts.TPM != nil {
+		claims.QuoteKey = a.opts.TPM.QuoteKey()
+	}
 	record := claims.Marshal()
 	b := evidence.Binding(a.hw.Hardware, challenge, a.identity.signer.Key().Thumbprint(), sha256.Sum256(record))
 	token, err := a.opts.TEE.Evidence(ctx, b)
 	if err != nil {
 		return nil, fmt.Errorf("agent: evidence: %w", err)
 	}
-	return evidence.Bundle{
+	bundle := evidence.Bundle{
 		Hardware: token.Token, HardwareType: token.MediaType, Collateral: token.Chain, Claims: record, Config: a.hw.Config,
-	}.Marshal(), nil
+	}
+	if a.opts.TPM != nil {
+		if bundle.Quote, err = a.opts.TPM.Quote(b); err != nil {
+			return nil, fmt.Errorf("agent: evidence: %w", err)
+		}
+	}
+	return bundle.Marshal(), nil
 }
 
 // claims describes the committed state.

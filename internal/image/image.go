@@ -72,6 +72,7 @@ type Image struct {
 	Cmdline   string `cbor:"3,keyasint,omitempty"` // vm: of the kernel
 	VCPUs     uint   `cbor:"4,keyasint,omitempty"` // vm
 	MemoryMiB uint   `cbor:"5,keyasint,omitempty"` // vm
+	TPM       bool   `cbor:"6,keyasint,omitempty"` // vm: it has a TPM, into which its firmware measures (see Boot)
 }
 
 // needed lists the parts that every image of an instance type has; optional ones may follow.
@@ -151,6 +152,9 @@ func (i *Image) validate() error {
 	}
 	if vm := i.Instance == VM; vm != (i.VCPUs > 0) || vm != (i.MemoryMiB > 0) || !vm && i.Cmdline != "" {
 		return fmt.Errorf("%w: processors, memory and command line belong to a vm, and a vm has them", ErrMalformed)
+	}
+	if i.TPM && !seen[PartFirmware] {
+		return fmt.Errorf("%w: a TPM without firmware that measures into it", ErrMalformed)
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func Measurement(hw evidence.Hardware) string {
 //
 //	H(deterministic CBOR ["sealift-launch-v1", instance type, [[part, H(part)], ...], command line, processors, memory in MiB])
 //
-// with the parts in file order. A vendor's hardware computes its own function of the same inputs, page by page; the emulator
+// with the parts in file order, and true at the end where the vm has a TPM. A vendor's hardware computes its own function of the same inputs, page by page; the emulator
 // puts this one where the hardware's Evidence has it.
 func (i *Image) Measure(r io.ReaderAt, newHash func() hash.Hash) ([]byte, error) {
 	parts := make([][]any, 0, len(i.Parts))
@@ -62,8 +62,12 @@ func (i *Image) Measure(r io.ReaderAt, newHash func() hash.Hash) ([]byte, error)
 		}
 		parts = append(parts, []any{p.Name, h.Sum(nil)})
 	}
+	launch := []any{"sealift-launch-v1", i.Instance, parts, i.Cmdline, i.VCPUs, i.MemoryMiB}
+	if i.TPM {
+		launch = append(launch, true)
+	}
 	h := newHash()
-	h.Write(cose.MustMarshal([]any{"sealift-launch-v1", i.Instance, parts, i.Cmdline, i.VCPUs, i.MemoryMiB}))
+	h.Write(cose.MustMarshal(launch))
 	return h.Sum(nil), nil
 }
 

@@ -15,7 +15,7 @@ import (
 	"sealift/internal/image"
 )
 
-// Launches measures an Agent image as each of the architectures does. A file that is neither an executable nor an image is
+// Launches measures an Agent image as each of the architectures does, and as a TPM does where it has one. A file that is neither an executable nor an image is
 // taken for the Agent of a process instance.
 func Launches(path string, hardware []evidence.Hardware) ([]appraisal.Launch, error) {
 	f, err := os.Open(path)
@@ -46,6 +46,16 @@ func Launches(path string, hardware []evidence.Hardware) ([]appraisal.Launch, er
 			return nil, fmt.Errorf("measuring the Agent's image: %w", err)
 		}
 		list = append(list, appraisal.Launch{Hardware: hw, Name: image.Measurement(hw), Digest: sum, Source: "the file " + path})
+	}
+	if img == nil {
+		return list, nil
+	}
+	boot, err := img.Boot(f)
+	if err != nil {
+		return nil, fmt.Errorf("measuring the Agent's image: %w", err)
+	}
+	for _, m := range boot {
+		list = append(list, appraisal.Launch{Name: m.Name, Digest: m.Value, Source: "the file " + path})
 	}
 	return list, nil
 }

@@ -48,10 +48,13 @@ func vmPackage(t *testing.T, u *user, mode, hardware string) {
 }
 
 // qemus lists the virtual machines that run.
-func qemus(t *testing.T) (pids []int) {
+func qemus(t *testing.T) []int { return running(t, "qemu-system-x86_64") }
+
+// running lists the processes of a program.
+func running(t *testing.T, program string) (pids []int) {
 	t.Helper()
 	for _, p := range processes(t) {
-		if p.args[0] == "qemu-system-x86_64" {
+		if p.args[0] == program {
 			pids = append(pids, p.pid)
 		}
 	}
@@ -88,14 +91,14 @@ func TestVM(t *testing.T) {
 	}
 	pack(busybox(t))
 	u.refused(2, []string{"booted and measured with it", "remove the deployment"}, "update", "stats", "stats.sealift")
-	running := qemus(t)
-	if len(running) != 1 {
-		t.Fatalf("virtual machines: %v", running)
+	first := qemus(t)
+	if len(first) != 1 {
+		t.Fatalf("virtual machines: %v", first)
 	}
-	_ = syscall.Kill(running[0], syscall.SIGKILL)
+	_ = syscall.Kill(first[0], syscall.SIGKILL)
 	eventually(t, time.Minute, "the machine runs again", func() bool {
 		now := qemus(t)
-		return len(now) == 1 && now[0] != running[0]
+		return len(now) == 1 && now[0] != first[0]
 	})
 	answers(t, u, "stats")
 	secret, err := canary.New([]byte("r10000,production,Eastfield,x,lead,35,40,65866")) // a record of the PD
@@ -124,19 +127,37 @@ func TestVM(t *testing.T) {
 	}
 }
 
-// An operator that launches another command line than the owner accepts: the owner's appraisal says so by the measurement's name, and
-// nothing is released.
+// An operator that launches another command line than the owner accepts, in a machine that measures its boot into a TPM: the owner's
+// appraisal says so by the measurements' names, and nothing is released. Under the policy that expects this image the same machine is
+// accepted, with reference values that were computed from the files.
 func TestVMOtherCommandLine(t *testing.T) {
 	u := newUser(t)
 	good := filepath.Join(u.dir, "images")
-	vmImage(t, u, good)
-	vmImage(t, u, filepath.Join(bin, "images"), "--cmdline", "console=ttyS0 quiet panic=-2 no_timer_check")
+	vmImage(t, u, good, "--tpm")
+	vmImage(t, u, filepath.Join(bin, "images"), "--tpm", "--cmdline", "console=ttyS0 quiet panic=-2 no_timer_check")
 	t.Cleanup(func() { os.RemoveAll(filepath.Join(bin, "images")) })
 	devUp(t, u, "--hardware", "cca")
 	u.must("", "policy", "init", "--name", "mine", "--hardware", "cca", "--accept-emulated", "--agent", filepath.Join(good, "vm.img"))
 	vmPackage(t, u, "ta,pd", "cca")
-	u.refused(4, []string{"RIM"}, "deploy", "--wait", "--policy", "mine", "stats.sealift")
+	r := u.refused(4, []string{"RIM", "TPM-CMDLINE"}, "deploy", "--wait", "--policy", "mine", "stats.sealift")
+	for _, expected := range []string{"TPM-KERNEL is not", "TPM-INITRAMFS is not", "not recognized"} {
+		if strings.Contains(r.stdout+r.stderr, expected) {
+			t.Errorf("%q, and only the command line differs:\n%s\n%s", expected, r.stdout, r.stderr)
+		}
+	}
+	r = u.must("", "verify", "stats", "--policy", "dev")
+	for _, want := range []string{"TPM-KERNEL: sha-256:", "TPM-CMDLINE: sha-256:", "TPM-INITRAMFS: sha-256:"} {
+		if !strings.Contains(r.stdout, want) {
+			t.Errorf("the appraisal does not say %q:\n%s", want, r.stdout)
+		}
+	}
+	if got := len(running(t, "swtpm")); got != 1 {
+		t.Errorf("%d TPMs for one machine", got)
+	}
 	u.must("", "remove", "stats")
+	if left := running(t, "swtpm"); len(left) != 0 {
+		t.Errorf("a TPM still runs: %v", left)
+	}
 }
 
 // Two builds give the same bytes, wherever and whenever, and say where the kernel is from.

@@ -28,6 +28,7 @@ type VM struct {
 	Cmdline   string
 	VCPUs     uint
 	MemoryMiB uint
+	TPM       bool // with a TPM, and UEFI firmware that measures into it what it boots
 }
 
 // Defaults of VM. A guest that fails ends, and its console tells why. The kernel is not to check that its timer ticks: on a machine
@@ -62,8 +63,15 @@ func Guest(w io.Writer, agent, runtime []byte, k *Kernel, vm VM) (*image.Image, 
 	if err != nil {
 		return nil, err
 	}
-	img := &image.Image{Instance: image.VM, Cmdline: vm.Cmdline, VCPUs: vm.VCPUs, MemoryMiB: vm.MemoryMiB}
-	return write(w, img, []part{{image.PartKernel, k.Image}, {image.PartInitramfs, archive}, {image.PartFirmware, k.Firmware}})
+	firmware := k.Firmware
+	if vm.TPM {
+		firmware = k.UEFI
+	}
+	if len(firmware) == 0 {
+		return nil, fmt.Errorf("%w with firmware that measures into a TPM: the file ovmf is missing beside it", ErrNoKernel)
+	}
+	img := &image.Image{Instance: image.VM, Cmdline: vm.Cmdline, VCPUs: vm.VCPUs, MemoryMiB: vm.MemoryMiB, TPM: vm.TPM}
+	return write(w, img, []part{{image.PartKernel, k.Image}, {image.PartInitramfs, archive}, {image.PartFirmware, firmware}})
 }
 
 // Initramfs returns the archive with the Agent, the OCI runtime program and the modules of k.

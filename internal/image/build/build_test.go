@@ -37,7 +37,8 @@ func kernelDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	files := map[string]string{"vmlinuz": "the kernel", "firmware": "the firmware",
-		"packages": "linux-image-1 6.1 " + strings.Repeat("ab", 32) + "\nseabios 1.16 " + strings.Repeat("cd", 32) + "\n"}
+		"packages": "linux-image-1 6.1 " + strings.Repeat("ab", 32) + "\nseabios 1.16 " + strings.Repeat("cd", 32) + "\n" +
+			"ovmf 2022 " + strings.Repeat("ef", 32) + "\n", "ovmf": "the other firmware"}
 	for _, name := range build.Modules {
 		files[name+".ko"] = "module " + name
 	}
@@ -132,6 +133,19 @@ func TestReference(t *testing.T) {
 	}
 	if len(names) != 0 {
 		t.Errorf("no reference values for %v", names)
+	}
+	withTPM := vm
+	withTPM.TPM = true
+	if s, with := k.Sources(vm), k.Sources(withTPM); len(s) != 2 || s[1].Name != "seabios" || len(with) != 2 || with[0] != s[0] || with[1].Name != "ovmf" {
+		t.Errorf("made from %v, with a TPM from %v", s, with)
+	}
+	// What a TPM measures is computed from a kernel, and this is none.
+	if _, err := build.NewReference(guest(t, k, agent(), withTPM), k.Packages, "the test"); !errors.Is(err, image.ErrBoot) {
+		t.Errorf("with a TPM: %v", err)
+	}
+	k.UEFI = nil
+	if _, err := build.Guest(&bytes.Buffer{}, agent(), []byte("the runtime"), k, withTPM); !errors.Is(err, build.ErrNoKernel) {
+		t.Errorf("without firmware for a TPM: %v", err)
 	}
 	text, err := build.References{Version: 1, Images: []build.Reference{*ref}}.Marshal()
 	var back build.References

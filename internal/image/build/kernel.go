@@ -20,13 +20,26 @@ var Modules = []string{"virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio
 var ErrNoKernel = errors.New("build: no kernel")
 
 // Kernel is a distribution's kernel with the firmware that starts it, as scripts/setup.sh unpacks them: a folder with the files
-// vmlinuz, NAME.ko for each of Modules, firmware, and packages: a line for the kernel's package and one for the firmware's, each
-// with its name, its version and the SHA-256 of its file.
+// vmlinuz, NAME.ko for each of Modules, firmware, perhaps ovmf (firmware that measures into a TPM), and packages: a line for the
+// kernel's package, one for that of firmware, and one for that of ovmf, each with its name, its version and the SHA-256 of its file.
 type Kernel struct {
 	Image    []byte
 	Modules  map[string][]byte // by name, without .ko
 	Firmware []byte
-	Packages []Package // the kernel's and the firmware's
+	UEFI     []byte    // the file ovmf; nil where there is none
+	Packages []Package // in the order of the file
+}
+
+// Sources returns the packages that the image of a vm is made from: the kernel's, and that of its firmware.
+func (k *Kernel) Sources(vm VM) []Package {
+	firmware := 1
+	if vm.TPM {
+		firmware = 2
+	}
+	if len(k.Packages) <= firmware {
+		return k.Packages
+	}
+	return []Package{k.Packages[0], k.Packages[firmware]}
 }
 
 // Package names where something comes from.
@@ -57,6 +70,9 @@ func ReadKernel(dir string) (*Kernel, error) {
 		return nil, err
 	}
 	if k.Firmware, err = readFile(filepath.Join(dir, "firmware")); err != nil {
+		return nil, err
+	}
+	if k.UEFI, err = readFile(filepath.Join(dir, "ovmf")); err != nil && !errors.Is(err, ErrNoKernel) {
 		return nil, err
 	}
 	for _, name := range Modules {

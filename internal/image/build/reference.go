@@ -33,9 +33,10 @@ type Reference struct {
 	Cmdline   string `json:"cmdline,omitempty"`    // vm: of the kernel
 	VCPUs     uint   `json:"vcpus,omitempty"`      // vm
 	MemoryMiB uint   `json:"memory_mib,omitempty"` // vm
+	TPM       bool   `json:"tpm,omitempty"`        // vm: it has a TPM
 	// Packages are where kernel and firmware of a vm are from.
 	Packages []Package `json:"packages,omitempty"`
-	// ReferenceValues are as a policy has them, one for each architecture that can protect this instance type.
+	// ReferenceValues are as a policy has them, one for each architecture that can protect this instance type, and those of a TPM.
 	ReferenceValues []appraisal.ReferenceValue `json:"reference_values"`
 }
 
@@ -55,7 +56,7 @@ func NewReference(data []byte, packages []Package, source string) (*Reference, e
 	}
 	ref := &Reference{
 		Instance: img.Instance, File: image.FileName(img.Instance), Digest: digest(data),
-		Cmdline: img.Cmdline, VCPUs: img.VCPUs, MemoryMiB: img.MemoryMiB, Packages: packages,
+		Cmdline: img.Cmdline, VCPUs: img.VCPUs, MemoryMiB: img.MemoryMiB, TPM: img.TPM, Packages: packages,
 	}
 	for _, p := range img.Parts {
 		content, err := io.ReadAll(img.Open(r, p.Name))
@@ -83,6 +84,15 @@ func NewReference(data []byte, packages []Package, source string) (*Reference, e
 		}
 		ref.ReferenceValues = append(ref.ReferenceValues, appraisal.ReferenceValue{
 			Name: image.Measurement(cell.Hardware), Hardware: cell.Hardware, Digests: []appraisal.Digest{d}, Source: source,
+		})
+	}
+	boot, err := img.Boot(r)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range boot {
+		ref.ReferenceValues = append(ref.ReferenceValues, appraisal.ReferenceValue{
+			Name: m.Name, Digests: []appraisal.Digest{appraisal.SHA256Digest([32]byte(m.Value))}, Source: source,
 		})
 	}
 	return ref, nil

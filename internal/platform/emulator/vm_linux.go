@@ -122,6 +122,18 @@ func (l *vmLife) boot(ctx context.Context, j job) (err error) {
 	if err != nil {
 		return fmt.Errorf("emulator: the store: %w", err)
 	}
+	if err := l.addTPM(ctx, j, &m); err != nil {
+		root.Close()
+		return err
+	}
+	if l.tpm != nil {
+		opened = append(opened, l.tpm.Control)
+	}
+	defer func() {
+		if err != nil && l.tpm != nil {
+			err = errors.Join(err, l.tpm.Remove())
+		}
+	}()
 	if l.vm, err = qemu.Start(ctx, m); err != nil {
 		root.Close()
 		return err
@@ -157,6 +169,7 @@ func streamPair(name string) (net.Conn, *os.File, error) {
 // vmLife is a running guest.
 type vmLife struct {
 	vm          *qemu.VM
+	tpm         *qemu.TPM // nil: none
 	console     *console
 	port        net.Conn // under messages
 	channelPort net.Conn // under line
@@ -251,6 +264,9 @@ func (l *vmLife) kill() error { return l.vm.Kill() }
 
 func (l *vmLife) wait() error {
 	err := l.vm.Wait()
+	if l.tpm != nil {
+		err = errors.Join(err, l.tpm.Remove())
+	}
 	for _, c := range l.closers {
 		c.Close()
 	}

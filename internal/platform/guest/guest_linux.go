@@ -7,9 +7,9 @@
 // same way as in a confidential process (package sandbox). When it ends, the guest's kernel has lost its first program, and the guest
 // ends.
 //
-// Two further things may be there, both measured at launch. The initramfs has the OCI runtime program (package ociruntime), and
+// Further things may be there, all of them measured at launch. The initramfs has the OCI runtime program (package ociruntime), and
 // the guest's control groups, of version 2, are the Agent's to divide between containers. And the guest may have been booted with a
-// guest payload: then the folder LayerDir of package initramfs is there.
+// guest payload: then the folder LayerDir of package initramfs is there. And it may have a TPM, into which firmware and kernel have measured the boot.
 package guest
 
 import (
@@ -53,6 +53,7 @@ type Guest struct {
 	Runtime *os.File
 	// Payload is the folder with the guest payload that was booted, "" where there is none.
 	Payload string
+	TPM     hw.Quoter // nil where there is none
 }
 
 // Open does all that, once.
@@ -75,10 +76,13 @@ func Open() (*Guest, error) {
 		}
 		ports[name] = port
 	}
+	var err error
+	if g.TPM, err = openTPM(); err != nil {
+		return nil, fmt.Errorf("guest: the TPM: %w", err)
+	}
 	if err := leaveRoot(); err != nil {
 		return nil, fmt.Errorf("guest: leaving root: %w", err)
 	}
-	var err error
 	if g.TEE, err = hw.OpenSerial(ports[serial.PortHW], ports[serial.PortChannel]); err != nil {
 		return nil, err
 	}

@@ -73,6 +73,14 @@ type Recorder interface {
 	Extend(event [48]byte) error
 }
 
+// Quoter is the TPM of a TEE that has one.
+type Quoter interface {
+	// QuoteKey is the name of its attestation key (package tpm), which does not change while the instance runs.
+	QuoteKey() []byte
+	// Quote returns a quote by that key for the binding of Evidence: tpm.Quote, marshalled.
+	Quote(binding [64]byte) ([]byte, error)
+}
+
 // TEE is the hardware that an Agent runs in. All methods are safe for concurrent use.
 type TEE interface {
 	// Info returns what the hardware says about this instance. It does not change while the instance runs.

@@ -23,9 +23,10 @@ const (
 )
 
 // confine puts the calling thread, and with it what it starts, into a Landlock domain (landlock(7)) in which nothing can be
-// written. A kernel without Landlock leaves QEMU to its namespaces, its user and its own filter. The rights of the first
-// version are all that is asked for: later ones are about the network, which is in a namespace, and links between folders.
-func confine(program string, kvm bool) error {
+// written but, if there is one, the folder writable. A kernel without Landlock leaves QEMU to its namespaces, its user and its own
+// filter. The rights of the first version are all that is asked for: later ones are about the network, which is in a namespace, and links
+// between folders.
+func confine(program, writable string, kvm bool) error {
 	if _, err := ll.LandlockGetABIVersion(); err != nil {
 		return nil
 	}
@@ -44,6 +45,11 @@ func confine(program string, kvm bool) error {
 	}
 	if kvm {
 		if err := allow(ruleset, kvmDevice, ll.AccessFSReadFile|ll.AccessFSWriteFile); err != nil {
+			return err
+		}
+	}
+	if writable != "" {
+		if err := allow(ruleset, writable, accessRead|ll.AccessFSWriteFile|ll.AccessFSRemoveFile|ll.AccessFSMakeReg); err != nil {
 			return err
 		}
 	}

@@ -4,7 +4,7 @@
 // and kills it.
 //
 // The machine boots a Linux kernel directly (QEMU's -kernel), from memory files that the caller has sealed and measured, so
-// that what runs is what was measured. It has a serial console for its log, virtio-serial ports, and nothing else: no
+// that what runs is what was measured. It has a serial console for its log, virtio-serial ports, perhaps a TPM, and nothing else: no
 // network, no disk, no display, no default device, no configuration file, and no monitor that could change it.
 //
 // QEMU itself parses what a hostile guest writes to its devices, so it is confined in turn: a user of its own where the
@@ -47,6 +47,7 @@ type Machine struct {
 	Cmdline                     string
 	VCPUs, MemoryMiB            uint
 	Ports                       []Port
+	TPM                         *os.File  // control channel of a TPM ([TPM.Control]); nil: none. The caller keeps and closes it
 	Console                     io.Writer // gets what the guest writes to its serial console, and what QEMU says
 	UID                         int       // the user of the host that QEMU runs as; 0 is the starter's own
 	KVM                         bool      // run the guest's processors on the machine's own
@@ -60,6 +61,9 @@ func (m Machine) files() []*os.File {
 	}
 	for _, p := range m.Ports {
 		files = append(files, p.File)
+	}
+	if m.TPM != nil {
+		files = append(files, m.TPM)
 	}
 	return files
 }
@@ -100,6 +104,9 @@ func (m Machine) args() ([]string, error) {
 		id := "port" + strconv.Itoa(i)
 		args = append(args, "-chardev", "socket,id="+id+",fd="+next(),
 			"-device", "virtserialport,chardev="+id+",name="+p.Name)
+	}
+	if m.TPM != nil {
+		args = append(args, "-chardev", "socket,id=tpm,fd="+next(), "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0")
 	}
 	return args, nil
 }

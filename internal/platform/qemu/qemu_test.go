@@ -41,6 +41,15 @@ func TestArgs(t *testing.T) {
 	if got := len(m.files()); got != 5 {
 		t.Errorf("%d files", got)
 	}
+	if strings.Contains(strings.Join(args, " "), "tpm") {
+		t.Error("a machine has a TPM that nobody gave it")
+	}
+	m.TPM = os.Stdin
+	args, err = m.args()
+	if line := strings.Join(args, " "); err != nil || len(m.files()) != 6 ||
+		!strings.Contains(line, "socket,id=tpm,fd=8 -tpmdev emulator,id=tpm0,chardev=tpm -device tpm-crb,tpmdev=tpm0") {
+		t.Errorf("%s, %v", line, err)
+	}
 }
 
 // TestArgsRefused: a machine that lacks something, or whose names would be read as something else.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -52,14 +53,34 @@ func Start(ctx context.Context, m Machine) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, path)
-	cmd.Args, cmd.Env, cmd.Dir = args, []string{"PATH=/usr/bin:/bin", "LC_ALL=C"}, "/"
-	cmd.Stdout, cmd.Stderr = m.Console, m.Console
-	cmd.ExtraFiles = m.files()
+	const own = 768 << 20 // translated code, devices, stacks of threads
+	p := process{path: path, args: args, files: m.files(), out: m.Console, uid: m.UID, kvm: m.KVM, limits: map[int]uint64{
+		unix.RLIMIT_DATA: uint64(m.MemoryMiB)<<20 + own, unix.RLIMIT_NOFILE: 128, unix.RLIMIT_FSIZE: 0, unix.RLIMIT_CORE: 0,
+	}}
+	return p.start(ctx)
+}
+
+// process is a program to start confined.
+type process struct {
+	path   string
+	args   []string
+	files  []*os.File // from descriptor 3 on
+	out    io.Writer
+	uid    int            // user of the host; 0 is the starter's own
+	dir    string         // the only folder that it can write to; empty: none
+	kvm    bool           // it may open the kernel's interface for virtualization
+	limits map[int]uint64 // by resource
+}
+
+func (p process) start(ctx context.Context) (*VM, error) {
+	cmd := exec.CommandContext(ctx, p.path)
+	cmd.Args, cmd.Env, cmd.Dir = p.args, []string{"PATH=/usr/bin:/bin", "LC_ALL=C"}, "/"
+	cmd.Stdout, cmd.Stderr = p.out, p.out
+	cmd.ExtraFiles = p.files
 	cmd.WaitDelay = 2 * time.Second
 	uid, gid, other := os.Geteuid(), os.Getegid(), false
-	if m.UID != 0 && m.UID != uid {
-		uid, gid, other = m.UID, m.UID, true
+	if p.uid != 0 && p.uid != uid {
+		uid, gid, other = p.uid, p.uid, true
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:                 cloneFlags,
@@ -71,10 +92,10 @@ func Start(ctx context.Context, m Machine) (*VM, error) {
 		Setpgid:                    true,
 	}
 	v := &VM{cmd: cmd, done: make(chan struct{})}
-	if err := v.spawn(path, m.KVM); err != nil {
-		return nil, fmt.Errorf("qemu: starting it: %w", err)
+	if err := v.spawn(p); err != nil {
+		return nil, fmt.Errorf("qemu: starting %s: %w", p.args[0], err)
 	}
-	if err := limit(cmd.Process.Pid, m); err != nil {
+	if err := limit(cmd.Process.Pid, p.limits); err != nil {
 		_ = v.Kill()
 		return nil, errors.Join(err, v.Wait())
 	}
@@ -83,12 +104,12 @@ func Start(ctx context.Context, m Machine) (*VM, error) {
 
 // spawn starts QEMU from a thread of its own, which gives up all other files first and ends with QEMU: a Landlock domain is
 // inherited and cannot be left, and the death of that thread is what QEMU dies of (prctl(2), PR_SET_PDEATHSIG).
-func (v *VM) spawn(path string, kvm bool) error {
+func (v *VM) spawn(p process) error {
 	started := make(chan error, 1)
 	go func() {
 		defer close(v.done)
 		runtime.LockOSThread() // and never unlocked: the thread ends here
-		err := confine(path, kvm)
+		err := confine(p.path, p.dir, p.kvm)
 		if err == nil {
 			err = v.cmd.Start()
 		}
@@ -100,15 +121,9 @@ func (v *VM) spawn(path string, kvm bool) error {
 	return <-started
 }
 
-// limit bounds what QEMU may use. It needs the guest's memory and little more, and writes no files.
-func limit(pid int, m Machine) error {
-	const own = 768 << 20 // translated code, devices, stacks of threads
-	for resource, value := range map[int]uint64{
-		unix.RLIMIT_DATA:   uint64(m.MemoryMiB)<<20 + own,
-		unix.RLIMIT_NOFILE: 128,
-		unix.RLIMIT_FSIZE:  0,
-		unix.RLIMIT_CORE:   0,
-	} {
+// limit bounds what a process may use. QEMU needs the guest's memory and little more, and writes no files.
+func limit(pid int, limits map[int]uint64) error {
+	for resource, value := range limits {
 		var now unix.Rlimit
 		err := unix.Prlimit(pid, resource, nil, &now)
 		if err == nil && value < now.Max {
