@@ -124,7 +124,7 @@ func (b *Broker) open() (err error) {
 	}
 	var kept *cache
 	if b.cfg.CacheBytes >= 0 {
-		if kept, err = newCache(filepath.Join(b.cfg.StateDir, "payloads"), b.cfg.CacheBytes); err != nil {
+		if kept, err = newCache(filepath.Join(b.cfg.StateDir, "payloads"), b.cfg.CacheBytes, b.cfg.Log); err != nil {
 			return err
 		}
 	}

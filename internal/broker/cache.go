@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,6 +46,7 @@ var errUncached = errors.New("not kept")
 type cache struct {
 	dir string
 	max int64
+	log *slog.Logger
 
 	mu    sync.Mutex
 	loads map[string]*load // by name
@@ -59,11 +61,11 @@ type sized interface {
 }
 
 // newCache opens the cache in dir and drops what does not fit into it.
-func newCache(dir string, size int64) (*cache, error) {
+func newCache(dir string, size int64, log *slog.Logger) (*cache, error) {
 	if size == 0 {
 		size = defaultCache
 	}
-	c := &cache{dir: dir, max: size, loads: map[string]*load{}, ending: map[string]*load{}}
+	c := &cache{dir: dir, max: size, log: log, loads: map[string]*load{}, ending: map[string]*load{}}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("opening the cache of payloads: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -88,7 +89,7 @@ func testPayload() (content []byte, uri string) {
 
 func (o *origin) fetcher(t *testing.T, dir string, size int64) *fetcher {
 	t.Helper()
-	kept, err := newCache(dir, size)
+	kept, err := newCache(dir, size, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +297,7 @@ func TestCacheBounds(t *testing.T) {
 			t.Errorf("%d payloads are kept, not %d", len(left), want)
 		}
 	}
-	c, err := newCache(dir, 2*testSize)
+	c, err := newCache(dir, 2*testSize, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

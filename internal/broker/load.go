@@ -77,6 +77,7 @@ func (l *load) begin(from opener, patience time.Duration) error {
 		l.setTotal(size)
 		l.file, l.have, l.first = f, size, size
 		close(l.ready)
+		l.c.log.Info("a payload is there already", "sha256", l.name, "bytes", size)
 		return nil
 	}
 	part := l.c.path(l.name) + partSuffix
@@ -113,6 +114,9 @@ func (l *load) begin(from opener, patience time.Duration) error {
 	}
 	l.file, l.have, l.first, l.kept = in, have, have, have > 0
 	close(l.ready)
+	if l.kept {
+		l.c.log.Info("a payload goes on where it was", "sha256", l.name, "kept", have, "bytes", total)
+	}
 	return l.fill(body, directio.New(out))
 }
 
