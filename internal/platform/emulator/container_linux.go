@@ -100,7 +100,7 @@ func startPod(ctx context.Context, j job, group *cgroup.Group) (life, error) {
 		ReadWrite: []sandbox.Bind{{Source: j.store, Target: "/store"}},
 		Tmpfs:     []sandbox.Tmpfs{{Target: "/run", Bytes: j.limits.ScratchBytes}, {Target: podDir, Bytes: imageBytes(j.limits), Exec: true}},
 		Limits: sandbox.Limits{
-			DataBytes: j.limits.MemoryBytes, Processes: j.limits.Processes, OpenFiles: j.limits.OpenFiles,
+			DataBytes: j.limits.MemoryBytes, Processes: 2 * j.limits.Processes, OpenFiles: j.limits.OpenFiles, // the group's limits bind
 		},
 		Profile: profile,
 		HostUID: j.uid,

@@ -30,6 +30,7 @@ var startTime = 30 * time.Second
 // Launch implements runner.Loaded.
 func (i *image) Launch(ctx context.Context, j runner.Job) (_ runner.Process, err error) {
 	p := &started{image: i, job: j, ended: make(chan struct{})}
+	p.denied, _ = i.loader.opts.Group.ForksDenied()
 	if p.dir, err = os.MkdirTemp(i.dir, "run-"); err != nil {
 		return nil, fmt.Errorf("container: %w", err)
 	}
@@ -73,6 +74,8 @@ type started struct {
 	cmd   *sandbox.Cmd
 	ended chan struct{}
 	err   error // of cmd.Wait, once ended is closed
+
+	denied uint64 // how often the instance was denied a process before
 }
 
 // describe writes the bundle's configuration.
@@ -115,7 +118,7 @@ func (p *started) sandbox() sandbox.Spec {
 		Tmpfs:     []sandbox.Tmpfs{{Target: "/dev/shm", Bytes: p.job.MemoryBytes}},
 		Limits: sandbox.Limits{
 			DataBytes: p.job.MemoryBytes + 1<<30, // the group's limit is the one that binds: a runtime in Go maps more than it uses
-			Processes: l.driver.processes(p.job.MaxProcs), OpenFiles: openFiles, CPUSeconds: p.job.CPUSeconds,
+			Processes: 2 * l.driver.processes(p.job.MaxProcs), OpenFiles: openFiles, CPUSeconds: p.job.CPUSeconds,
 		},
 		Profile: l.driver.profile,
 		Dynamic: len(l.folders) > 0,
@@ -191,15 +194,22 @@ func (p *started) result(err error) error {
 	if kills, countErr := p.group.OOMKills(); countErr == nil && kills > 0 {
 		return fmt.Errorf("%w (%d MiB)", runner.ErrMemory, p.job.MemoryBytes>>20)
 	}
-	if denied, countErr := p.group.ForksDenied(); countErr == nil && denied > 0 && p.image.loader.driver.perProc > 1 {
+	if p.image.loader.driver.perProc > 1 && p.forksDenied() {
 		// gVisor cannot go on then. Under runc it is the program that is told, and what it makes of it is its own business.
-		return fmt.Errorf("%w: it wanted more than the %d processes that it may have", runner.ErrKilled, p.job.MaxProcs)
+		return fmt.Errorf("%w: it wanted more processes than it may have", runner.ErrKilled)
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.Exited() && exit.ExitCode() > signalBase {
 		return runner.SignalError{Signal: syscall.Signal(exit.ExitCode() - signalBase)}
 	}
 	return err
+}
+
+// forksDenied reports whether the container, or the instance since the container was started, had as many processes as it may.
+func (p *started) forksDenied() bool {
+	own, ownErr := p.group.ForksDenied()
+	all, allErr := p.image.loader.opts.Group.ForksDenied()
+	return ownErr == nil && own > 0 || allErr == nil && all > p.denied
 }
 
 // clean removes what the container needed.
