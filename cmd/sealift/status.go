@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -17,11 +18,13 @@ import (
 
 func newStatusCmd(a *app) *cobra.Command {
 	var f ownerFlags
+	var removed bool
 	cmd := &cobra.Command{
 		Use:   "status [DEPLOYMENT]",
 		Short: "show the owner's deployments, or one in detail",
 		Long: `Show what the owner knows and what the M/OC says of its deployments. Exit code 6 means that the two differ (drift), 3 that the
-M/OC does not answer. The M/OC's word is no proof: verify is.`,
+M/OC does not answer. The M/OC's word is no proof: verify is. Of a deployment that was removed it shows what is known of that: who signed, by
+which Evidence the key is known, what was destroyed; --removed lists them all.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := a.openOwner(f)
@@ -32,7 +35,11 @@ M/OC does not answer. The M/OC's word is no proof: verify is.`,
 			if len(args) == 1 {
 				ref = args[0]
 			}
-			list, err := o.Status(cmd.Context(), ref)
+			look := o.Status
+			if removed {
+				look = func(_ context.Context, ref string) ([]*owner.Status, error) { return o.Removed(ref) }
+			}
+			list, err := look(cmd.Context(), ref)
 			if err != nil {
 				return err
 			}
@@ -43,6 +50,7 @@ M/OC does not answer. The M/OC's word is no proof: verify is.`,
 		},
 	}
 	f.add(cmd)
+	cmd.Flags().BoolVar(&removed, "removed", false, "show deployments that were removed")
 	return cmd
 }
 
@@ -53,7 +61,7 @@ func statusExit(list []*owner.Status) error {
 		if len(s.Drift) > 0 {
 			drifted = append(drifted, s.ID)
 		}
-		if s.Remote == nil {
+		if s.Remote == nil && s.Removal == nil {
 			away = append(away, s.ID)
 		}
 	}
@@ -71,10 +79,17 @@ func writeStatus(w io.Writer, list []*owner.Status, detail bool) {
 	fmt.Fprintln(tw, "DEPLOYMENT\tAPP\tMODE\tSTATE\tAPPRAISED\tRELEASED\tWHERE")
 	for _, s := range list {
 		where := "-"
+		if s.Removal != nil && s.Removal.Evidence != nil {
+			where = printable(s.Removal.Evidence.Hardware + "/" + s.Removal.Evidence.Instance + emulatedMark(s.Emulated))
+		}
+		released := yes(s.Released != nil)
+		if s.Removal != nil {
+			released = "-"
+		}
 		if s.Remote != nil {
 			where = printable(fmt.Sprintf("%s (%s/%s)%s", s.Remote.Device, s.Remote.Hardware, s.Remote.Instance, emulatedMark(s.Emulated)))
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", printable(s.ID), printable(s.App), printable(string(s.Mode)), printable(s.State()), yes(s.Appraised != nil), yes(s.Released != nil), where)
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", printable(s.ID), printable(s.App), printable(string(s.Mode)), printable(s.State()), yes(s.Appraised != nil), released, where)
 	}
 	tw.Flush()
 	for _, s := range list {
@@ -91,8 +106,22 @@ func writeStatus(w io.Writer, list []*owner.Status, detail bool) {
 			fmt.Fprintf(w, "problem: %s: %s\n", s.ID, printable(s.Problem.Message))
 		}
 	}
+	for _, s := range list {
+		if s.Removal != nil {
+			writeRemoval(w, s.Removal)
+		}
+	}
 	if detail && len(list) == 1 && list[0].Remote != nil {
 		writeStatusDetail(w, list[0])
+	}
+}
+
+// writeRemoval says what is known of a removal.
+func writeRemoval(w io.Writer, r *owner.Removal) {
+	fmt.Fprintf(w, "%s at %s: %s\n", printable(r.Deployment), r.Time.Local().Format("2006-01-02 15:04:05"), removalText(r))
+	if e := r.Evidence; e != nil {
+		fmt.Fprintf(w, "  the Agent's key is known by the Evidence sha-256 %s, accepted at %s by policy %q\n", printable(e.SHA256),
+			e.Time.Local().Format("2006-01-02 15:04:05"), printable(e.Policy))
 	}
 }
 
@@ -122,6 +151,12 @@ func writeStatusDetail(w io.Writer, s *owner.Status) {
 	}
 	if st := s.Remote.InstanceStatus; st != nil && st.LastError != "" {
 		fmt.Fprintf(w, "the device says: %s\n", printable(st.LastError))
+	}
+	switch st := s.Remote.State; {
+	case st == mocapi.StateStopped:
+		fmt.Fprintf(w, "it is stopped, and its place is free; sealift start %s runs it again\n", printable(s.App))
+	case st == mocapi.StateAwaitingAppraisal && len(s.Remote.Trace) == len(s.Remote.Plan):
+		fmt.Fprintf(w, "it was started again, and waits for your consent: sealift start %s appraises it anew\n", printable(s.App))
 	}
 	if since := s.Remote.DeviceSilentSince; !since.IsZero() {
 		fmt.Fprintf(w, "the device has not been heard of since %s\n", since.Local().Format("2006-01-02 15:04:05"))

@@ -23,30 +23,39 @@ type Status struct {
 	App       string             `json:"app"`
 	Mode      usecase.Mode       `json:"mode"`
 	Context   string             `json:"context"`
-	Created   time.Time          `json:"created"`
+	Created   time.Time          `json:"created,omitzero"`
 	Appraised *time.Time         `json:"appraised,omitempty"` // when the owner accepted its Evidence
 	Released  *time.Time         `json:"released,omitempty"`
 	Emulated  bool               `json:"emulated"`
 	Remote    *mocapi.Deployment `json:"remote,omitempty"` // as the M/OC tells it; nil when it does not answer
 	Problem   *fault.Error       `json:"problem,omitempty"`
 	Unknown   bool               `json:"unknown,omitempty"` // the M/OC has it, and this folder does not: a deploy was interrupted
+	Removal   *Removal           `json:"removal,omitempty"` // it was removed; who signed for that, and what was destroyed
 	Drift     []string           `json:"drift,omitempty"`   // where the M/OC's word differs from what was planned or appraised
 }
 
 // State is the M/OC's state, or "unreachable".
 func (s *Status) State() string {
-	if s.Remote == nil {
+	switch {
+	case s.Removal != nil:
+		return string(mocapi.StateRemoved)
+	case s.Remote == nil:
 		return "unreachable"
 	}
 	return string(s.Remote.State)
 }
 
 // Status returns the state of the deployment that ref names, or of all when ref is empty. A M/OC that does not answer is
-// told in the Status, not as an error.
+// told in the Status, not as an error. Of what was removed it returns what the owner's folder knows, where ref names nothing else.
 func (o *Owner) Status(ctx context.Context, ref string) ([]*Status, error) {
 	var list []*deployment
 	if ref != "" {
 		d, err := o.find(ref)
+		if fault.Is(err, fault.NotFound) {
+			if removed, unknown := o.Removed(ref); unknown == nil {
+				return removed, nil
+			}
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -72,6 +81,21 @@ func (o *Owner) Status(ctx context.Context, ref string) ([]*Status, error) {
 		out = append(out, o.unknown(ctx, list)...)
 	}
 	return out, nil
+}
+
+// Removed returns the removed deployments that the owner's folder knows, the last removed last; with ref, that deployment's or that
+// application's only.
+func (o *Owner) Removed(ref string) ([]*Status, error) {
+	all, err := o.Removals(ref)
+	out := make([]*Status, 0, len(all))
+	for _, r := range all {
+		st := &Status{ID: r.Deployment, App: r.App, Emulated: r.Emulated, Removal: r}
+		if r.Evidence != nil {
+			st.Appraised = &r.Evidence.Time
+		}
+		out = append(out, st)
+	}
+	return out, err
 }
 
 // unknown lists this owner's deployments at the M/OC of the context in use that are not in the folder. A deploy that was

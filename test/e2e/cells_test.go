@@ -125,6 +125,22 @@ func removedWithProof(t *testing.T, u *user, app, id string) {
 			t.Errorf("remove does not say %q:\n%s", want, r.stdout)
 		}
 	}
+	var known []struct {
+		Removal struct {
+			Proven    bool
+			AgentKey  string `json:"agent_key"`
+			Evidence  struct{ SHA256 string }
+			Destroyed []string
+		}
+	}
+	decode(t, u.must("", "status", id, "--json").stdout, &known)
+	if len(known) != 1 || !known[0].Removal.Proven || known[0].Removal.Evidence.SHA256 == "" || len(known[0].Removal.Destroyed) != 2 {
+		t.Errorf("status says %+v", known)
+	}
+	if r := u.must("", "inspect", filepath.Join(u.home, "removals", id+".json")); !strings.Contains(r.stdout, "verified: what was destroyed") ||
+		!strings.Contains(r.stdout, known[0].Removal.AgentKey) || strings.Contains(r.stdout, "not verified") {
+		t.Errorf("inspect says\n%s", r.stdout)
+	}
 	for _, pattern := range []string{"emulator*/instances/" + id, "emulator*/trash/*", "broker*/ree/components/" + id} {
 		if left, _ := filepath.Glob(filepath.Join(u.home, "dev", pattern)); len(left) != 0 {
 			t.Errorf("left on the device: %v", left)

@@ -2,7 +2,7 @@
 
 // Package inspect shows what is in a file: a TEEP message, a SUIT envelope, manifest or report, a COSE message or key, an
 // EAT with its claims, a CMW, an Attestation Result (EAR, as CWT or JWT), what hardware of one of the six architectures
-// signed, an appraisal policy, a CoRIM, a packed application; anything else that is CBOR in plain diagnostic notation (RFC 8949 section 8). It finds out by itself which of them it is.
+// signed, an appraisal policy, a CoRIM, a packed application, the proof of a removal; anything else that is CBOR in plain diagnostic notation (RFC 8949 section 8). It finds out by itself which of them it is.
 //
 // The content is printed as annotated diagnostic notation: a comment names each label, command, parameter and claim, and
 // byte strings that hold CBOR are opened. The reader takes whatever is well-formed, because the files that strict
@@ -59,7 +59,7 @@ func Read(data []byte, keys *Keys) (*File, error) {
 		keys = &Keys{}
 	}
 	f := &File{Checks: []Check{}}
-	for _, try := range []func(*File, []byte, *Keys) bool{readPackage, readPEM, readJWT, readPolicy, readJSON, readCBOR, readHardware} {
+	for _, try := range []func(*File, []byte, *Keys) bool{readPackage, readPEM, readJWT, readPolicy, readRemoval, readJSON, readCBOR, readHardware} {
 		if try(f, data, keys) {
 			return f, nil
 		}

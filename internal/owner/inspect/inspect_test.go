@@ -171,6 +171,9 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte("eyJhbGciOiJFUzI1NiJ9.eyJpYXQiOjF9.AAAA"))
 	f.Add([]byte(`{"ear_status":"none","submods":{"a":{"ear_status":1}}}`))
 	f.Add([]byte("\xd8\x6b\xa2\x02\x40\x03\x40"))
+	if r, err := json.Marshal(removal(f)); err == nil {
+		f.Add(r)
+	}
 	f.Add([]byte("\x9f\x01\x5f\x41a\xff\xff"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file, err := inspect.Read(data, nil)
