@@ -5,8 +5,11 @@
 package emulator_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
+	"errors"
+	"io"
 	"math/rand"
 	"net"
 	"os"
@@ -18,6 +21,7 @@ import (
 	"time"
 
 	"sealift/cose"
+	"sealift/internal/image"
 	"sealift/internal/platform"
 	"sealift/internal/platform/emulator"
 	"sealift/internal/sharedtest"
@@ -42,6 +46,25 @@ func TestBadLaunches(t *testing.T) {
 	wantErr(t, w.driver.Launch(t.Context(), platform.Spec{ID: "x"}), platform.ErrInvalid)
 	w.layer = script // a guest payload for a process
 	wantErr(t, w.tryLaunch("x", agent, "c", platform.Limits{}), platform.ErrInvalid)
+	for name, change := range map[string]func(*image.Image){
+		"with 1 MiB of memory": func(i *image.Image) { i.MemoryMiB = 1 }, "not a guest payload": func(*image.Image) {}, "with a TPM": func(i *image.Image) { i.TPM = true },
+	} {
+		vm := &image.Image{Instance: image.VM, VCPUs: 1, MemoryMiB: 64}
+		parts := map[string]io.Reader{}
+		for _, part := range []string{image.PartKernel, image.PartInitramfs, image.PartFirmware} {
+			vm.Parts, parts[part] = append(vm.Parts, image.Part{Name: part, Size: 4}), strings.NewReader("part")
+		}
+		change(vm)
+		var out bytes.Buffer
+		path := filepath.Join(t.TempDir(), "vm.img")
+		if err := errors.Join(image.Write(&out, vm, parts), os.WriteFile(path, out.Bytes(), 0o600), os.WriteFile(script, make([]byte, 200<<10), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		err := w.tryLaunch("x", path, "c", platform.Limits{})
+		if wantErr(t, err, platform.ErrInvalid); !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	w.layer = ""
 	if left, err := os.ReadDir(filepath.Join(dir, "instances")); err != nil || len(left) != 0 {
 		t.Errorf("refused launches left %v (%v)", left, err)

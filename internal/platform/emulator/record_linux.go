@@ -171,6 +171,9 @@ func (p *parts) copyLayer(f *os.File) error {
 	if p.image.Instance != image.VM {
 		return fmt.Errorf("%w: a guest payload is for a vm, and this is an image for a %s", platform.ErrInvalid, p.image.Instance)
 	}
+	if p.image.TPM { // nobody could compute from reference values what its firmware measures then
+		return fmt.Errorf("%w: a guest with a TPM is booted from its image alone, without a guest payload", platform.ErrInvalid)
+	}
 	limit := int64(p.image.MemoryMiB) << 20 / layerShare
 	st, err := f.Stat()
 	if err != nil || !st.Mode().IsRegular() {
