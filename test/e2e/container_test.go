@@ -36,13 +36,19 @@ import (
 // containerImage builds the image of a container into a folder, or skips.
 func containerImage(t *testing.T, u *user, dir string) {
 	t.Helper()
-	if _, err := exec.LookPath("runc"); err != nil {
-		sharedtest.Missing(t, "runc: run scripts/setup.sh")
+	containerImageOf(t, u, "runc", dir)
+}
+
+// containerImageOf is containerImage with an OCI runtime program by name.
+func containerImageOf(t *testing.T, u *user, runtime, dir string) {
+	t.Helper()
+	if _, err := exec.LookPath(runtime); err != nil {
+		sharedtest.Missing(t, "%s: run scripts/setup.sh", runtime)
 	}
 	if _, err := cgroup.Find(); err != nil {
 		sharedtest.Missing(t, "control groups that this user can make: %v", err)
 	}
-	u.must("", "image", "build", "--instance", "container", "--output", dir)
+	u.must("", "image", "build", "--instance", "container", "--runtime", runtime, "--output", dir)
 	t.Cleanup(func() {
 		os.RemoveAll(dir)
 		eventually(t, 10*time.Second, "the end of the emulators' control groups", func() bool { return len(emulatorGroups(u)) == 0 })
