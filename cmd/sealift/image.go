@@ -60,7 +60,7 @@ Without --instance every type is built for which the inputs are there, and the o
 	flags.BoolVar(&f.vm.TPM, "tpm", false, "vm: with a TPM, and with UEFI firmware (OVMF) that measures into it what it boots")
 	flags.UintVar(&f.vm.MemoryMiB, "memory", build.DefaultMemoryMiB, "vm: memory in MiB")
 	_ = cmd.MarkFlagRequired("output")
-	return newGroupCmd("image", "Agent images and their reference values", cmd)
+	return newGroupCmd("image", "Agent images and their reference values", cmd, newImageMeasureCmd(a))
 }
 
 // builder holds the inputs.
@@ -190,6 +190,9 @@ var errRuntime = errors.New("no OCI runtime program")
 func (b *builder) readRuntime() ([]byte, error) {
 	path := b.runtime
 	if !strings.ContainsRune(path, filepath.Separator) {
+		if !slices.Contains(ociruntime.Known, path) {
+			return nil, fmt.Errorf("%w that is driven is called %s: the Agent drives %s", errRuntime, path, strings.Join(ociruntime.Known, ", "))
+		}
 		var err error
 		if path, err = exec.LookPath(path); err != nil {
 			return nil, fmt.Errorf("%w: %w (Debian: apt-get install %s)", errRuntime, err, b.runtime)
@@ -210,6 +213,9 @@ func replaceFile(path string, data []byte) error {
 func writeReferences(w io.Writer, dir string, refs build.References) {
 	for _, r := range refs.Images {
 		fmt.Fprintf(w, "%-9s  %s\n           %s\n", r.Instance, filepath.Join(dir, r.File), r.Digest)
+		if r.Runtime != "" {
+			fmt.Fprintf(w, "           with the OCI runtime program %s\n", r.Runtime)
+		}
 		for _, v := range r.ReferenceValues {
 			fmt.Fprintf(w, "           %-9s %-13s %s\n", v.Hardware, v.Name, v.Digests[0])
 		}

@@ -167,6 +167,9 @@ func (p *started) wait() {
 	close(p.ended)
 }
 
+// Pid is the process of the runtime program; the container's are among its descendants.
+func (p *started) Pid() int { return p.cmd.Pid() }
+
 // Kill implements runner.Process.
 func (p *started) Kill() error { return p.cmd.Kill() }
 
