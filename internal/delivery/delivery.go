@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package delivery is the live way of PD into the TEE: delivery "channel" (USECASE.md section 5, row 9). The owner connects through the
+// Package delivery is the live way of PD into the TEE: delivery "channel". The owner connects through the
 // Broker's relay, which sees bytes, to an endpoint of TLS 1.3 (RFC 8446) that ends inside the TEE: at the TA's own key where PD is a
 // package of its own, at the Agent's where PD shares a package. Nothing that crosses it is stored outside the TEE.
 //
