@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"slices"
 	"syscall"
 
@@ -93,15 +94,20 @@ func explain(err error) string {
 		{oci.ErrEntry, "a layer of the image holds a forbidden entry"},
 		{oci.ErrLimit, "the image is too large"},
 		{runner.ErrProgram, "the program cannot be run"},
+		{runner.ErrMemory, "the TA reaches its memory limit"},
 		{runner.ErrExited, "the TA ends at once"},
 		{channel.ErrExec, "the UA cannot be run"},
 		{errMemory, "the other TAs leave too little memory"},
 		{errNoBroker, "no Broker"},
 		{context.DeadlineExceeded, "time is up"},
 	} {
-		if errors.Is(err, c.cause) {
-			return c.text + ": " + err.Error()
+		if !errors.Is(err, c.cause) {
+			continue
 		}
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+			c.text += " (" + exit.Error() + ")"
+		}
+		return c.text + ": " + err.Error()
 	}
 	return err.Error()
 }
