@@ -188,7 +188,8 @@ func statusOf(d *store.Deployment, st mocapi.InstanceStatus) *mocapi.InstanceSta
 	for _, t := range st.TAs {
 		st.FailedTA, st.Held = cmp.Or(t.Failed, st.FailedTA), st.Held || t.Held
 	}
-	st.Stopped = st.Stopped || !d.Private.Stopped.IsZero() && st.Held // the instance runs for the others
+	idle := st.Held || !slices.ContainsFunc(d.Installed, func(c mocapi.InstalledComponent) bool { return own(c.Component, classes[usecase.TA]) })
+	st.Stopped = st.Stopped || !d.Private.Stopped.IsZero() && idle // the instance runs for the others
 	return &st
 }
 

@@ -3,14 +3,21 @@
 package moc
 
 import (
+	"crypto/rand"
 	"errors"
 	"strings"
 	"testing"
 	"time"
 
+	"sealift/cose"
+	"sealift/internal/agentconfig"
 	"sealift/internal/fault"
+	"sealift/internal/launch"
 	"sealift/internal/moc/mocapi"
+	"sealift/internal/owner/manifest"
 	"sealift/internal/store"
+	"sealift/suit"
+	"sealift/usecase"
 )
 
 func device(id string, capacity int, labels map[string]string, now time.Time) *store.Device {
@@ -70,6 +77,68 @@ func TestPlacement(t *testing.T) {
 	for _, part := range []string{"east-1: label (its zone is 1, the request wants 3)", "west-1: label (it has no label zone"} {
 		if !strings.Contains(f.Message, part) {
 			t.Errorf("%q does not say %q", f.Message, part)
+		}
+	}
+}
+
+// TestJoin guards what keeps an application out of an instance that its owner shares: each constraint is named.
+func TestJoin(t *testing.T) {
+	now := time.Now()
+	key, err := cose.GenerateKey(cose.AlgESP256, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := cose.NewSigner(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ta := func(app string, mib uint64) map[string]*store.Package {
+		envelope, err := manifest.Program{App: app, Kind: usecase.TA, Sequence: 1, Cells: []usecase.Cell{{Instance: "process", Hardware: "trustzone"}},
+			Digest: suit.SHA256([]byte("x")), Size: 1, Launch: launch.Spec{MemoryBytes: mib << 20}}.Build().Build(rand.Reader, signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return map[string]*store.Package{"ta": {Envelope: suit.WithoutTag(envelope)}}
+	}
+	type scene struct {
+		w   *wish
+		dev *store.Device
+		in  *store.Deployment // that is in the instance
+		tee *tee
+	}
+	for name, c := range map[string]struct {
+		change     func(*scene)
+		constraint string
+	}{
+		"fits":          {func(*scene) {}, ""},
+		"fits in half":  {func(s *scene) { s.w.memory = 50 << 20 }, ""},
+		"asks for less": {func(s *scene) { s.w.memory, s.in.Wanted = 0, ta("one", 4096) }, ""},
+		"memory":        {func(s *scene) { s.w.memory = 50<<20 + 1 }, "memory"},
+		"name":          {func(s *scene) { s.w.app = "one" }, "name"},
+		"another key":   {func(s *scene) { s.tee.config.Owners[0].Key = nil }, "sharing"},
+		"not shared":    {func(s *scene) { s.tee.config.Owners[0].App = "one" }, "sharing"},
+		"start of the TA": {func(s *scene) {
+			s.w.mode, s.in.Hardware, s.dev.Last.Hardware = usecase.ModeBundleUATA, "sgx", "sgx"
+			s.w.hardware = usecase.AllHardware()
+		}, "ta-start"},
+		"its own start": {func(s *scene) { s.w.mode, s.tee.config.TAOnRequest = usecase.ModeBundleUATA, true }, "ta-start"},
+		"no matter":     {func(s *scene) { s.tee.config.TAOnRequest = true }, ""},
+		"instance type": {func(s *scene) { s.in.Instance = "container" }, "instance"},
+		"label":         {func(s *scene) { s.w.labels = map[string]string{"zone": "2"} }, "label"},
+		"dead":          {func(s *scene) { s.dev.Lease = now }, "live"},
+		"stopped":       {func(s *scene) { s.in.Private.Stopped = now }, "stopped"},
+		"removed":       {func(s *scene) { s.in.Private.Deleted = now }, "removal"},
+		"manifests":     {func(s *scene) { s.tee.config.Limits.Manifests = 3 }, "programs"},
+	} {
+		in := &store.Deployment{Deployment: mocapi.Deployment{ID: "d1", TEE: "d1", App: "one", Mode: "ta,pd", Hardware: "trustzone", Instance: "process", Device: "east"},
+			Wanted: ta("one", 50)}
+		s := &scene{&wish{mode: usecase.ModeTAPD, app: "two", owner: signer.Key(), hardware: []usecase.Hardware{"trustzone"}, instances: []usecase.Instance{"process"}},
+			device("east", 1, map[string]string{"zone": "1"}, now), in, &tee{id: "d1", members: []*store.Deployment{in}, config: &agentconfig.Config{
+				Owners: []agentconfig.Owner{{Key: signer.Key(), App: agentconfig.AnyApp}}, Limits: agentconfig.Limits{TAMemoryBytes: 100 << 20}}}}
+		c.change(s)
+		at, excluded := s.w.join([]*tee{s.tee}, []*store.Device{s.dev}, now)
+		if (at != nil) != (c.constraint == "") || c.constraint != "" && (len(excluded) != 1 || excluded[0].Constraint != c.constraint || excluded[0].TEE != "d1") {
+			t.Errorf("%s: %+v %+v", name, at, excluded)
 		}
 	}
 }

@@ -171,6 +171,54 @@ func TestSharingStubborn(t *testing.T) {
 	}
 }
 
+// TestSharingStop: one application of several is stopped when the Agent holds its TA, and has no sessions meanwhile; the instance is stopped
+// when all of them are.
+func TestSharingStop(t *testing.T) {
+	w := newWorld(t)
+	w.announce()
+	one, err := w.owner.CreateDeployment(w.ctx, w.sharing("one", ""))
+	must(t, err)
+	a, err := load.NewAgent(w.pki, one.Config)
+	must(t, err)
+	w.session(a)
+	two, err := w.owner.CreateDeployment(w.ctx, w.sharing("two", one.ID))
+	must(t, err)
+	w.at(a, two)
+	state := func(first, second mocapi.State, further int, stopped bool) {
+		t.Helper()
+		work := w.work().Instances[0]
+		if got := []mocapi.State{w.get(one.ID).State, w.get(two.ID).State}; got[0] != first || got[1] != second || len(work.Further) != further || work.Stopped != stopped {
+			t.Errorf("%v, work %+v", got, work)
+		}
+	}
+	running := mocapi.InstanceStatus{ID: one.ID, Running: true}
+	w.announce(running)
+	_, err = w.owner.StopDeployment(w.ctx, two.ID)
+	must(t, err)
+	w.announce(running)
+	state(mocapi.StateAwaitingAppraisal, mocapi.StateStopping, 0, false)
+	running.Held, running.TAs = true, []mocapi.TAStatus{{Component: "tee/two/ta", Held: true}}
+	w.announce(running)
+	state(mocapi.StateAwaitingAppraisal, mocapi.StateStopped, 0, false)
+	_, err = w.owner.StartDeployment(w.ctx, two.ID)
+	must(t, err)
+	running.Held, running.TAs = false, nil
+	w.announce(running)
+	state(mocapi.StateAwaitingAppraisal, mocapi.StateAwaitingAppraisal, 1, false)
+	for _, d := range []*mocapi.Deployment{one, two} {
+		_, err = w.owner.StopDeployment(w.ctx, d.ID)
+		must(t, err)
+	}
+	state(mocapi.StateStopping, mocapi.StateStopping, 0, true)
+	w.announce(mocapi.InstanceStatus{ID: one.ID, Stopped: true})
+	state(mocapi.StateStopped, mocapi.StateStopped, 0, true)
+	devices, err := w.owner.Devices(w.ctx)
+	must(t, err)
+	if devices[0].Used != 0 {
+		t.Errorf("%d places are used", devices[0].Used)
+	}
+}
+
 // TestSharingRefused: what keeps an application out of an instance is said, and nothing was moved.
 func TestSharingRefused(t *testing.T) {
 	w := newWorld(t)
