@@ -22,18 +22,24 @@ import (
 func TestKillDuringDelivery(t *testing.T) {
 	u := newUser(t)
 	devUp(t, u)
-	large := u.write("large.csv", strings.Repeat("a line of a large table that nobody reads\n", 1<<20))
-	description, err := os.ReadFile(statsPackage(t, u, "ta,pd"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.write("stats.yaml", strings.Replace(string(description), "]\n", ", "+large+"]\n", -1))
+	u.write("rows.csv", "alice,41\nbob,17\n")
+	u.write("large.csv", strings.Repeat("a line of a large table that nobody reads\n", 1<<20))
+	u.write("finder.yaml", `name: finder
+mode: ta,pd
+hardware: [trustzone]
+instances: [process]
+ta:
+  binary: `+busybox(t)+`
+  args: [grep, -f, /dev/stdin, "${PD}/rows.csv"]
+  serve: stdio
+pd: [rows.csv, large.csv]
+`)
 	const owner = "owner"
 	for _, v := range []victim{outside("moc", "serve"), outside("broker", "run"), outside("emulator", "run"), inTEE("agent", "sealift-agent"), {name: owner}} {
 		t.Run(v.name, func(t *testing.T) {
 			u.t = t
-			u.must("", "pack", "stats.yaml")
-			cmd := exec.Command(filepath.Join(bin, "sealift"), "deploy", "--wait", "--delivery", "channel", "--timeout", "90s", "stats.sealift")
+			u.must("", "pack", "finder.yaml")
+			cmd := exec.Command(filepath.Join(bin, "sealift"), "deploy", "--wait", "--delivery", "channel", "--timeout", "90s", "finder.sealift")
 			cmd.Dir, cmd.Env = u.dir, append(os.Environ(), "SEALIFT_HOME="+u.home)
 			stderr, err := cmd.StderrPipe()
 			if err != nil {
@@ -59,10 +65,10 @@ func TestKillDuringDelivery(t *testing.T) {
 				if err == nil {
 					t.Fatal("the owner was not killed")
 				}
-				if r := u.must("", "status", "stats"); !strings.Contains(r.stdout, "sealift release") {
+				if r := u.must("", "status", "finder"); !strings.Contains(r.stdout, "sealift release") {
 					t.Errorf("status does not say what to do:\n%s", r.stdout)
 				}
-				u.must("", "release", "--wait", "stats")
+				u.must("", "release", "--wait", "finder")
 			} else if err != nil {
 				t.Fatalf("%s killed: %v\n%s\n%s", v.name, err, &talk, logs(u))
 			}
@@ -73,12 +79,14 @@ func TestKillDuringDelivery(t *testing.T) {
 					Plan, Trace []step
 				} `json:"remote"`
 			}
-			decode(t, u.must("", "status", "stats", "--json").stdout, &list)
+			decode(t, u.must("", "status", "finder", "--json").stdout, &list)
 			if d := list[0].Remote; d.State != "running" || names(d.Trace) != names(d.Plan) {
 				t.Errorf("state %s, plan %s, trace %s", d.State, names(d.Plan), names(d.Trace))
 			}
-			answers(t, u, list[0].Remote.ID)
-			u.must("", "remove", "stats")
+			if r := u.must("bob\n", "call", "finder"); r.stdout != "bob,17\n" {
+				t.Errorf("the TA answers %q", r.stdout)
+			}
+			u.must("", "remove", "finder")
 		})
 	}
 }
@@ -87,7 +95,7 @@ func TestKillDuringDelivery(t *testing.T) {
 func awaitDelivery(t *testing.T, u *user) {
 	t.Helper()
 	for range 200 {
-		if r := u.sealift("", "status", "stats"); strings.Contains(r.stdout, "awaiting-delivery") || strings.Contains(r.stdout, "running") {
+		if r := u.sealift("", "status", "finder"); strings.Contains(r.stdout, "awaiting-delivery") || strings.Contains(r.stdout, "running") {
 			return
 		}
 	}
