@@ -19,3 +19,16 @@ func (s *Store) SetSchema(ctx context.Context, version int) error {
 		return err
 	})
 }
+
+// ForgetInstances makes the database one of the version before deployments named their TEE instances.
+func (s *Store) ForgetInstances(ctx context.Context) error {
+	return s.Write(ctx, func(tx *Tx) error {
+		for _, text := range []string{"DROP INDEX deployments_tee", "ALTER TABLE deployments DROP COLUMN tee",
+			"UPDATE deployments SET doc = CAST(json_remove(CAST(doc AS TEXT), '$.public.tee') AS BLOB)", "PRAGMA user_version = 2"} {
+			if _, err := tx.exec(text); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

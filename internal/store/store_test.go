@@ -378,6 +378,63 @@ func TestBearerTokens(t *testing.T) {
 	}
 }
 
+// TestInstances: deployments that share an instance take one place, and those of a database without instances have one each.
+func TestInstances(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, store.Options{})
+	used := func(want int, shared string, in ...string) {
+		t.Helper()
+		n, err := s.Used(t.Context(), "d1")
+		list, err2 := s.InTEE(t.Context(), shared)
+		if err != nil || err2 != nil || n != want {
+			t.Fatalf("%d, %v %v, want %d", n, err, err2, want)
+		}
+		var ids []string
+		for _, d := range list {
+			ids = append(ids, d.ID)
+		}
+		if !slices.Equal(ids, in) {
+			t.Errorf("%s serves %v, want %v", shared, ids, in)
+		}
+	}
+	for _, id := range []string{"one", "two"} {
+		if err := insert(t.Context(), s, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.ForgetInstances(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir, store.Options{})
+	used(2, "two", "two")
+	if d, err := s.Deployment(t.Context(), "two"); err != nil || d.TEE != "two" {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	err := s.Write(t.Context(), func(tx *store.Tx) error {
+		d := &store.Deployment{Deployment: mocapi.Deployment{ID: "three", TEE: "two", Sharing: "owner", Owner: "alpha", Device: "d1", State: mocapi.StatePending}}
+		if err := tx.InsertDeployment(d); err != nil {
+			return err
+		}
+		sharing, err := tx.Sharing("alpha")
+		if err == nil && (len(sharing) != 1 || sharing[0].ID != "three") {
+			t.Errorf("%+v", sharing)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	used(2, "two", "two", "three")
+	_, err = s.Update(t.Context(), "two", func(_ *store.Tx, d *store.Deployment) error { d.State = mocapi.StateRemoved; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	used(2, "two", "three")
+}
+
 // TestNewerDatabase refuses what a later version has written.
 func TestNewerDatabase(t *testing.T) {
 	dir := t.TempDir()
