@@ -74,7 +74,7 @@ type wireClaims struct {
 	AgentEncKey  cose.RawMessage `cbor:"-70002,keyasint"`
 	TAs          []wireTA        `cbor:"-70003,keyasint"`
 	Loads        []wireLoad      `cbor:"-70004,keyasint,omitempty"`
-	QuoteKey     []byte          `cbor:"-70005,keyasint,omitempty"`
+	QuoteKey     []byte          `cbor:"-70006,keyasint,omitempty"`
 }
 
 type wireCnf struct {

@@ -77,7 +77,13 @@ func machineChecks() []check {
 	default:
 		guest.OK, guest.Detail = true, paths[i]
 	}
-	return []check{program, kvmCheck(), guest}
+	tpm := check{Name: "TPM of a vm", Hint: "only images made by sealift image build --tpm need it; Debian: apt-get install " + qemu.ProgramTPM}
+	if path, err := exec.LookPath(qemu.ProgramTPM); err != nil {
+		tpm.Detail = qemu.ProgramTPM + " is not here"
+	} else {
+		tpm.OK, tpm.Detail = true, path
+	}
+	return []check{program, kvmCheck(), guest, tpm}
 }
 
 // kvmCheck says whether guests run under KVM, and why not.

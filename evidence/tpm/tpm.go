@@ -153,6 +153,15 @@ func (q *Quote) EventsInsecure() ([]eventlog.Event, error) {
 	return l.Events, nil
 }
 
+// NonceInsecure returns the nonce that the quote claims to answer; nil where it cannot be read.
+func (q *Quote) NonceInsecure() []byte {
+	a, err := parseAttest(q.Attest)
+	if err != nil {
+		return nil
+	}
+	return a.ExtraData.Buffer
+}
+
 // Name returns the name of the key with that public area (TPM 2.0 Library, Part 1, section 16), which identifies key and attributes.
 func Name(public []byte) (name [NameSize]byte) {
 	sum := sha256.Sum256(public)

@@ -2,7 +2,8 @@
 
 // Package inspect shows what is in a file: a TEEP message, a SUIT envelope, manifest or report, a COSE message or key, an
 // EAT with its claims, a CMW, an Attestation Result (EAR, as CWT or JWT), what hardware of one of the six architectures
-// signed, an appraisal policy, a CoRIM, a packed application, the proof of a removal; anything else that is CBOR in plain diagnostic notation (RFC 8949 section 8). It finds out by itself which of them it is.
+// signed, a quote of a TPM, an appraisal policy, a CoRIM, a packed application, the proof of a removal; anything else that is CBOR in
+// plain diagnostic notation (RFC 8949 section 8). It finds out by itself which of them it is.
 //
 // The content is printed as annotated diagnostic notation: a comment names each label, command, parameter and claim, and
 // byte strings that hold CBOR are opened. The reader takes whatever is well-formed, because the files that strict
@@ -19,6 +20,7 @@ import (
 	"strings"
 
 	"sealift/evidence"
+	"sealift/evidence/tpm"
 	"sealift/internal/agentconfig"
 	"sealift/internal/owner/archive"
 	"sealift/internal/owner/exhibit"
@@ -128,6 +130,11 @@ func (f *File) more(data []byte) {
 		f.evidence(b)
 		return
 	}
+	if q, err := tpm.Parse(data); err == nil {
+		f.Kind = kindQuote
+		f.quote(q, nil, nil)
+		return
+	}
 	if f.policy(data) {
 		f.Kind = kindPolicy
 		if data[0]>>5 == 6 { // a tag: COSE
@@ -174,6 +181,9 @@ func (f *File) evidence(b *evidence.Bundle) {
 	if c, err := evidence.ParseClaims(b.Claims); err == nil {
 		for _, ta := range c.TAs {
 			f.Facts = append(f.Facts, fmt.Sprintf("TA %s, sequence number %d, %s", ta.Component, ta.Sequence, ta.Digest))
+		}
+		if len(b.Quote) > 0 {
+			f.bundleQuote(b, c)
 		}
 	}
 }
