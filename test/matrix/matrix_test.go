@@ -45,6 +45,7 @@ type run struct {
 	Mode     usecase.Mode     `json:"mode"`
 	Hardware usecase.Hardware `json:"hardware"`
 	Instance usecase.Instance `json:"instance"`
+	Delivery string           `json:"delivery"`
 	Emulated bool             `json:"emulated"`
 	Plan     []step           `json:"plan"`
 	Trace    []step           `json:"trace"`
@@ -76,16 +77,23 @@ func sealift(t *testing.T, args ...string) (stdout, stderr string, code int) {
 // demoCell runs all seven modes in a cell.
 func demoCell(t *testing.T, c usecase.Cell, more ...string) []run {
 	t.Helper()
-	args := append([]string{"demo", "--json", "--mode", "all", "--hardware", string(c.Hardware), "--instance", string(c.Instance)}, more...)
-	stdout, stderr, _ := sealift(t, args...)
 	var runs []run
-	if err := json.Unmarshal([]byte(stdout), &runs); err != nil {
-		t.Fatalf("%s: %v\n%s\n%s", c, err, stdout, tail(stderr))
-	}
+	stderr := demoJSON(t, &runs, c, append([]string{"--mode", "all"}, more...)...)
 	if len(runs) != len(usecase.Modes()) {
 		t.Errorf("%s: %d modes were run\n%s", c, len(runs), tail(stderr))
 	}
 	return runs
+}
+
+// demoJSON runs the demo in a cell and decodes what it prints.
+func demoJSON(t *testing.T, out any, c usecase.Cell, more ...string) (stderr string) {
+	t.Helper()
+	args := append([]string{"demo", "--json", "--hardware", string(c.Hardware), "--instance", string(c.Instance)}, more...)
+	stdout, stderr, _ := sealift(t, args...)
+	if err := json.Unmarshal([]byte(stdout), out); err != nil {
+		t.Fatalf("%s: %v\n%s\n%s", c, err, stdout, tail(stderr))
+	}
+	return stderr
 }
 
 func tail(text string) string { return text[max(0, len(text)-3000):] }
@@ -126,6 +134,31 @@ func TestMatrix(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// TestChannel runs deployments in which the owner takes PD to the TEE itself: all seven modes in a cell of processes, and on SGX the one in
+// which the TA that it delivers waits for its UA; one mode in a cell of containers and in one of vms. With SEALIFT_MATRIX=full it is all 84.
+func TestChannel(t *testing.T) {
+	modes := map[usecase.Cell][]usecase.Mode{
+		{Instance: usecase.Process, Hardware: usecase.TrustZone}: usecase.Modes(),
+		{Instance: usecase.Process, Hardware: usecase.SGX}:       {usecase.ModeBundleTAPDUA},
+		{Instance: usecase.Container, Hardware: usecase.TDX}:     {usecase.ModeBundleUATAPD},
+		{Instance: usecase.VM, Hardware: usecase.SEVSNP}:         {usecase.ModeTAPD},
+	}
+	inCells(t, usecase.Cells(), func(t *testing.T, c usecase.Cell) {
+		todo := modes[c]
+		if full {
+			todo = usecase.Modes()
+		}
+		for _, m := range todo {
+			var r run
+			demoJSON(t, &r, c, "--mode", string(m), "--delivery", usecase.DeliveryChannel)
+			check(t, fmt.Sprintf("%s on %s, delivery channel", m, c), c, r)
+			if r.Delivery != usecase.DeliveryChannel {
+				t.Errorf("%s on %s: delivery %q", m, c, r.Delivery)
+			}
+		}
+	})
 }
 
 // inCells does something in each cell. A virtual machine without virtualization wants more than a core for itself, so as many are
