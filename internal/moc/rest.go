@@ -211,9 +211,10 @@ func poll[T any](s *Server, c *call, topic string, read func() (v T, ready bool,
 	defer timer.Stop()
 	over := wait <= 0
 	for {
-		changed := s.store.Watch(topic)
+		changed, done := s.store.Watch(topic)
 		v, ready, err := read()
 		if err != nil || ready || over {
+			done()
 			return v, err
 		}
 		select {
@@ -223,7 +224,10 @@ func poll[T any](s *Server, c *call, topic string, read func() (v T, ready bool,
 		case <-s.closing:
 			over = true
 		case <-c.Context().Done():
-			return v, c.Context().Err()
+			err = c.Context().Err()
+		}
+		if done(); err != nil {
+			return v, err
 		}
 	}
 }

@@ -2,12 +2,16 @@
 
 package store
 
-import "sync"
+import (
+	"sync"
+
+	"sealift/internal/moc/mocapi"
+)
 
 // maxCached bounds the cache.
 const maxCached = 4096
 
-// cache holds decoded deployments; it is filled by writes and by reads that no write has overtaken.
+// cache holds decoded deployments that are not removed; it is filled by writes and by reads that no write has overtaken.
 type cache struct {
 	mu    sync.RWMutex
 	epoch uint64
@@ -41,7 +45,12 @@ func (c *cache) fill(d *Deployment, epoch uint64) {
 	}
 }
 
+// set keeps a deployment, unless it is history: what was removed is read seldom, and there is ever more of it.
 func (c *cache) set(d *Deployment) {
+	if d.State == mocapi.StateRemoved {
+		delete(c.byID, d.ID)
+		return
+	}
 	if c.byID == nil || len(c.byID) >= maxCached {
 		c.byID = map[string]*Deployment{}
 	}

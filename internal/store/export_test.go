@@ -32,3 +32,17 @@ func (s *Store) ForgetInstances(ctx context.Context) error {
 		return nil
 	})
 }
+
+// Cached counts the deployments in memory.
+func (s *Store) Cached() int {
+	s.cache.mu.RLock()
+	defer s.cache.mu.RUnlock()
+	return len(s.cache.byID)
+}
+
+// Watched counts the topics that somebody waits for.
+func (s *Store) Watched() int {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	return len(s.hub.topics)
+}

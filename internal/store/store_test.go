@@ -325,13 +325,21 @@ func TestWatch(t *testing.T) {
 	if err := insert(ctx, s, "x"); err != nil {
 		t.Fatal(err)
 	}
-	changed, work := s.Watch(store.TopicDeployment("x")), s.Watch(store.TopicDevice("d1"))
+	watch := func() (changed, work <-chan struct{}, done func()) {
+		changed, done1 := s.Watch(store.TopicDeployment("x"))
+		work, done2 := s.Watch(store.TopicDevice("d1"))
+		return changed, work, func() { done1(); done2() }
+	}
+	changed, work, done := watch()
+	again, alsoDone := s.Watch(store.TopicDeployment("x"))
 	if _, err := s.Update(ctx, "x", func(_ *store.Tx, d *store.Deployment) error { d.Private.Wake++; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	<-changed
+	<-again
 	<-work
-	changed, work = s.Watch(store.TopicDeployment("x")), s.Watch(store.TopicDevice("d1"))
+	changed, work, doneToo := watch()
+	done() // of what has changed already: it does not end the newer ones
 	if _, err := s.Update(ctx, "x", func(_ *store.Tx, d *store.Deployment) error { return store.ErrUnchanged }); err != nil {
 		t.Fatal(err)
 	}
@@ -343,6 +351,33 @@ func TestWatch(t *testing.T) {
 	case <-work:
 		t.Error("a change that is no work woke the device")
 	default:
+	}
+	alsoDone()
+	doneToo()
+	_, done = s.Watch("what nobody ever changes")
+	if n := s.Watched(); n != 1 {
+		t.Errorf("%d topics are watched", n)
+	}
+	if done(); s.Watched() != 0 {
+		t.Errorf("%d topics are watched by nobody", s.Watched())
+	}
+}
+
+// TestRemovedIsNotKept: removed deployments are not kept in memory, and can be read all the same.
+func TestRemovedIsNotKept(t *testing.T) {
+	s := open(t, t.TempDir(), store.Options{})
+	for _, id := range []string{"x", "y"} {
+		if err := insert(t.Context(), s, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Update(t.Context(), "x", func(_ *store.Tx, d *store.Deployment) error { d.State = mocapi.StateRemoved; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if d, err := s.Deployment(t.Context(), "x"); err != nil || d.State != mocapi.StateRemoved || s.Cached() != 1 {
+			t.Errorf("%v, %v, %d in memory", d, err, s.Cached())
+		}
 	}
 }
 

@@ -204,11 +204,18 @@ func (tx *Tx) notify(topic string) { tx.after = append(tx.after, func() { tx.s.h
 // hub wakes waiting readers. A topic exists only while somebody watches it.
 type hub struct {
 	mu     sync.Mutex
-	topics map[string]chan struct{}
+	topics map[string]*watched
 }
 
-// Watch returns a channel that is closed at the next change of topic. To miss nothing, watch first, then read.
-func (s *Store) Watch(topic string) <-chan struct{} { return s.hub.watch(topic) }
+// watched is a topic that somebody waits for.
+type watched struct {
+	changed chan struct{}
+	waiting int
+}
+
+// Watch returns a channel that is closed at the next change of topic. To miss nothing, watch first, then read. The caller calls done when it
+// waits no longer: a topic may never change again, or never have existed.
+func (s *Store) Watch(topic string) (changed <-chan struct{}, done func()) { return s.hub.watch(topic) }
 
 // TopicDeployment is the topic of a deployment's changes.
 func TopicDeployment(id string) string { return "deployment/" + id }
@@ -219,25 +226,32 @@ func TopicDevice(id string) string { return "device/" + id }
 // TopicEvidence is the topic of the answer to an evidence request.
 func TopicEvidence(id string) string { return "evidence/" + id }
 
-func (h *hub) watch(topic string) <-chan struct{} {
+func (h *hub) watch(topic string) (<-chan struct{}, func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	ch := h.topics[topic]
-	if ch == nil {
+	t := h.topics[topic]
+	if t == nil {
 		if h.topics == nil {
-			h.topics = map[string]chan struct{}{}
+			h.topics = map[string]*watched{}
 		}
-		ch = make(chan struct{})
-		h.topics[topic] = ch
+		t = &watched{changed: make(chan struct{})}
+		h.topics[topic] = t
 	}
-	return ch
+	t.waiting++
+	return t.changed, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if t.waiting--; t.waiting == 0 && h.topics[topic] == t {
+			delete(h.topics, topic)
+		}
+	}
 }
 
 func (h *hub) notify(topic string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if ch := h.topics[topic]; ch != nil {
-		close(ch)
+	if t := h.topics[topic]; t != nil {
+		close(t.changed)
 		delete(h.topics, topic)
 	}
 }
