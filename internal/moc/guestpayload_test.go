@@ -67,6 +67,11 @@ func TestGuestPayload(t *testing.T) {
 		}
 	}
 
+	sharing := &store.Deployment{Wanted: map[string]*store.Package{"ta": guest}, Deployment: mocapi.Deployment{Mode: "ta,pd", Instance: "vm", Sharing: mocapi.SharingOwner}}
+	if got, err := guestPayload(sharing); got != nil || err != nil || rebooting(sharing, guest) != nil {
+		t.Errorf("a vm that applications share is booted with %x, %v", got, err)
+	}
+
 	d := &store.Deployment{Deployment: mocapi.Deployment{Mode: "ta,pd", Instance: "vm"}}
 	d.Config = agentconfig.Config{Version: agentconfig.Version, Deployment: "d", Hardware: "tdx", Instance: "vm", TAMKeys: []*cose.Key{signer.Key()},
 		TAMURI: "http://tam", Owners: []agentconfig.Owner{{Key: signer.Key(), App: "app"}}, Layer: digest.Bytes}.Marshal()

@@ -64,6 +64,14 @@ func TestBootedWith(t *testing.T) {
 			t.Errorf("%s: %+v", name, expect.ConfigChecks)
 		}
 	}
+	shared, sharing := config, want
+	sharing.sharing, shared.Owners = true, []agentconfig.Owner{{Key: key, App: agentconfig.AnyApp}}
+	for _, layer := range [][]byte{nil, digest.Bytes} {
+		shared.Layer = layer
+		if expect, _ := expectConfig(shared.Marshal(), sharing); (*expect.ConfigDigest == shared.Digest()) != (layer == nil) || expect.Launch != nil {
+			t.Errorf("a shared vm that is booted with %x: %+v", layer, expect.ConfigChecks)
+		}
+	}
 	config.Layer, want.pkg = digest.Bytes, pkg(usecase.ModeTAPD, launch.KindProgram)
 	if expect, _ := expectConfig(config.Marshal(), want); *expect.ConfigDigest == config.Digest() || expect.Launch != nil {
 		t.Error("a payload that nobody asked for is accepted")
