@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sealift/test/canary"
+	"sealift/usecase"
 )
 
 // The operator's side sees nothing of the PD (promise I2): no file of M/OC, Broker and emulated device, no memory of the
@@ -97,7 +98,8 @@ func TestNothingOfThePDOutsideTheTEE(t *testing.T) {
 	}
 }
 
-// The same holds in the modes in which something else travels with the PD, or beside it: the UA itself is one of those who see nothing.
+// The same holds in the modes in which something else travels with the PD, or beside it: the UA itself is one of those who see nothing. Where
+// the owner takes the PD to the TEE itself, not even ciphertext of it lies anywhere outside.
 func TestNothingOfThePDOutsideInOtherModes(t *testing.T) {
 	const text = "canary-department-5f20c9ae61"
 	secret, err := canary.New([]byte(text))
@@ -118,22 +120,29 @@ func TestNothingOfThePDOutsideInOtherModes(t *testing.T) {
 	header := strings.Split(strings.Split(string(table), "\n")[0], ",")
 	record[slices.Index(header, "department")] = text
 	pd := u.write("staff.csv", string(table)+strings.Join(record, ",")+"\n")
-	for _, mode := range []string{"ua+ta,pd", "ta+pd,ua", "ua+pd,ta", "ua+ta+pd"} {
-		t.Run(mode, func(t *testing.T) {
+	for _, run := range []struct{ mode, delivery string }{
+		{"ua+ta,pd", usecase.DeliverySealed}, {"ta+pd,ua", usecase.DeliverySealed}, {"ua+pd,ta", usecase.DeliverySealed},
+		{"ua+ta+pd", usecase.DeliverySealed}, {"ua,ta,pd", usecase.DeliveryChannel}, {"ua+ta+pd", usecase.DeliveryChannel},
+	} {
+		t.Run(run.mode+" "+run.delivery, func(t *testing.T) {
 			capture, err := canary.Listen(t.TempDir(), listen...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			description, err := os.ReadFile(statsPackage(t, u, mode))
+			description, err := os.ReadFile(statsPackage(t, u, run.mode))
 			if err != nil {
 				t.Fatal(err)
 			}
 			at := strings.Index(string(description), "pd: [")
 			u.write("stats.yaml", string(description[:at])+"pd: ["+pd+"]\n")
 			u.must("", "pack", "stats.yaml")
-			u.must("", "deploy", "--wait", "stats.sealift")
+			stored := operatorStores(t, u)
+			u.must("", "deploy", "--wait", "--delivery", run.delivery, "stats.sealift")
 			if r := u.must("mean salary by department\n", "call", "stats"); !strings.Contains(r.stdout, text) {
 				t.Fatalf("the TA does not see its own data:\n%s", r.stdout)
+			}
+			if more := operatorStores(t, u) - stored; (more > 0) != (run.delivery == usecase.DeliverySealed) {
+				t.Errorf("%d more packages with PD are in the operator's registry", more)
 			}
 			if err := capture.Stop(); err != nil {
 				t.Fatal(err)
@@ -160,6 +169,19 @@ func TestNothingOfThePDOutsideInOtherModes(t *testing.T) {
 			u.must("", "remove", "stats")
 		})
 	}
+}
+
+// operatorStores counts the packages with PD in the operator's registry.
+func operatorStores(t *testing.T, u *user) (n int) {
+	t.Helper()
+	for _, role := range []string{"pd", "bundle"} {
+		entries, err := filepath.Glob(filepath.Join(u.home, "dev", "moc", "artifacts", "repositories", "owner", "stats", role, "_manifests", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += len(entries)
+	}
+	return n
 }
 
 // halfRequest sends the M/OC a request whose end never comes, so that it holds what it has read of it.
