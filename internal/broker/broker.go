@@ -221,6 +221,7 @@ func (b *Broker) workLoop(ctx context.Context, fail context.CancelCauseFunc) {
 			continue
 		}
 		retry.reset()
+		b.tellLogs(ctx, work.Logs)
 		// Applied again even when nothing is new: an instance that could not be destroyed is tried once more.
 		if b.apply(ctx, work) {
 			generation = work.Generation

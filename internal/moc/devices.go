@@ -259,7 +259,7 @@ func (s *Server) work(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return poll(s, c, store.TopicDevice(c.id.Name), func() (mocapi.Work, bool, error) {
+	w, err := poll(s, c, store.TopicDevice(c.id.Name), func() (mocapi.Work, bool, error) {
 		d, err := s.store.Device(c.Context(), c.id.Name)
 		if errors.Is(err, store.ErrNotFound) {
 			return mocapi.Work{}, false, fault.New(fault.DeviceUnknown, "device %s has not announced itself", c.id.Name)
@@ -276,8 +276,12 @@ func (s *Server) work(c *call) (any, error) {
 		}
 		// Another generation, not only a newer one: the Broker may remember one of a state that this M/OC has lost.
 		w, err := s.workOf(c, d)
-		return w, d.Generation != since, err
+		return w, d.Generation != since || s.uaLogs.asked(c.id.Name), err
 	})
+	if err == nil {
+		w.Logs = s.uaLogs.take(c.id.Name)
+	}
+	return w, err
 }
 
 // workOf lists what is not dropped. The generation was read before the list, so the list is at least as new.

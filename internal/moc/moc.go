@@ -79,6 +79,7 @@ type Server struct {
 	handler   http.Handler
 	lock      *os.File
 
+	uaLogs  logDesk
 	closing chan struct{} // closed when long polls have to end
 	once    sync.Once
 }

@@ -76,6 +76,9 @@ var deviceRoutes = []route{
 		summary: "what the device should hold; a long poll",
 		roles:   devices, query: []param{{"broker", "string", "the Broker's id, as it announced it"}, sinceParam("the generation"), waitParam},
 		status: http.StatusOK, answer: mocapi.Work{}, faults: []string{fault.DeviceInUse, fault.DeviceUnknown}, serve: (*Server).work},
+	{method: http.MethodPost, pattern: "/v1/devices/{id}/ua-logs", name: "putUALogs",
+		summary: "a Broker answers the wish for what the UAs of an instance have printed",
+		roles:   devices, request: mocapi.UALogs{}, status: http.StatusNoContent, faults: []string{fault.DeviceInUse}, serve: (*Server).putUALogs},
 }
 
 var deploymentRoutes = []route{
@@ -94,6 +97,9 @@ var deploymentRoutes = []route{
 		roles: people, status: http.StatusOK, answer: mocapi.Trace{}, faults: []string{fault.NotFound}, serve: (*Server).trace},
 	{method: http.MethodGet, pattern: "/v1/deployments/{id}/events", name: "events", summary: "the deployment's history",
 		roles: people, status: http.StatusOK, answer: []mocapi.Event{}, faults: []string{fault.NotFound}, serve: (*Server).events},
+	{method: http.MethodGet, pattern: "/v1/deployments/{id}/ua-logs", name: "uaLogs",
+		summary: "what the UAs of a deployment have printed last, as their device says",
+		roles:   people, status: http.StatusOK, answer: mocapi.UALogs{}, faults: []string{fault.NotFound, fault.Unavailable}, serve: (*Server).getUALogs},
 	{method: http.MethodPost, pattern: "/v1/deployments/{id}/evidence-requests", name: "requestEvidence",
 		summary: "ask the Agent for Evidence over the owner's nonce",
 		roles:   owners, request: mocapi.EvidenceRequest{}, status: http.StatusCreated, answer: mocapi.EvidenceRequested{},

@@ -23,6 +23,20 @@ func (o *Owner) Logs(ctx context.Context, ref string, follow bool, out io.Writer
 	})
 }
 
+// UALogs returns what the UAs of a deployment have printed last, as their device says. It comes from the REE, through the operator.
+func (o *Owner) UALogs(ctx context.Context, ref string) ([]mocapi.UALog, error) {
+	d, err := o.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	s, err := o.connect(d.Context)
+	if err != nil {
+		return nil, err
+	}
+	logs, err := s.api.UALogs(ctx, d.ID)
+	return logs.UAs, err
+}
+
 // maxReport bounds a DeskReport.
 const maxReport = 64 << 10
 

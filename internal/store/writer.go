@@ -217,6 +217,9 @@ type watched struct {
 // waits no longer: a topic may never change again, or never have existed.
 func (s *Store) Watch(topic string) (changed <-chan struct{}, done func()) { return s.hub.watch(topic) }
 
+// Wake wakes whoever watches topic, for what is not stored.
+func (s *Store) Wake(topic string) { s.hub.notify(topic) }
+
 // TopicDeployment is the topic of a deployment's changes.
 func TopicDeployment(id string) string { return "deployment/" + id }
 

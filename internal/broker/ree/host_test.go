@@ -185,8 +185,13 @@ func TestUASeesItsName(t *testing.T) {
 				break
 			}
 		}
-		if text, _ := os.ReadFile(log); !strings.HasSuffix(string(text), want) {
+		text, _ := os.ReadFile(log)
+		if !strings.HasSuffix(string(text), want) {
 			t.Errorf("name %q: the log is %q", name, text)
+		}
+		const most = 3
+		if logs := h.Logs("d1", most); len(logs) != 1 || !logs[0].Component.Equal(uaID) || string(logs[0].Text) != string(text[len(text)-most:]) {
+			t.Errorf("name %q: the last of its log is %+v", name, logs)
 		}
 	}
 }

@@ -66,6 +66,17 @@ func (c *Client) Work(ctx context.Context, device, broker string, since uint64, 
 	return call[Work](ctx, c, http.MethodGet, "/v1/devices/"+url.PathEscape(device)+"/work", q, nil)
 }
 
+// PutUALogs answers Work.Logs.
+func (c *Client) PutUALogs(ctx context.Context, device string, l UALogs) error {
+	_, err := call[struct{}](ctx, c, http.MethodPost, "/v1/devices/"+url.PathEscape(device)+"/ua-logs", nil, l)
+	return err
+}
+
+// UALogs asks the device for what the UAs of a deployment have printed, and waits for the answer.
+func (c *Client) UALogs(ctx context.Context, id string) (UALogs, error) {
+	return call[UALogs](ctx, c, http.MethodGet, deploymentPath(id, "/ua-logs"), nil, nil)
+}
+
 // CreateDeployment asks for a confidential resource.
 func (c *Client) CreateDeployment(ctx context.Context, r DeploymentRequest) (*Deployment, error) {
 	return ptr(call[Deployment](ctx, c, http.MethodPost, "/v1/deployments", nil, r))

@@ -84,6 +84,25 @@ type UAStatus struct {
 type Work struct {
 	Generation uint64           `json:"generation"`
 	Instances  []WantedInstance `json:"instances"`
+	// Logs are the TEE instances of which somebody wants to see what their UAs have printed: see UALogs.
+	Logs []string `json:"logs,omitempty"`
+}
+
+// MaxUALog bounds what is passed on of what one UA has printed: the last of it.
+const MaxUALog = 64 << 10
+
+// UALogs is what the UAs beside a TEE instance have printed last. It comes from the REE: the device's operator sees it, and could have
+// written it. The M/OC passes it on and keeps nothing.
+type UALogs struct {
+	BrokerID string  `json:"broker_id,omitempty"` // to the M/OC only
+	Instance string  `json:"instance,omitempty"`  // likewise
+	UAs      []UALog `json:"uas"`
+}
+
+// UALog is what one UA has printed.
+type UALog struct {
+	Component string `json:"component"` // "ree/<app>/ua"
+	Text      []byte `json:"text"`
 }
 
 // WantedInstance is one TEE instance that the device should run.
