@@ -200,11 +200,13 @@ func (m *fakeMOC) create(w http.ResponseWriter, r *http.Request) {
 	}
 	plan, err := usecase.Plan(usecase.Mode(q.Mode), usecase.Instance(q.Instances[0]), usecase.Hardware(q.Hardware[0]))
 	must(m.t, err)
+	plan, err = plan.Through(q.Delivery)
+	must(m.t, err)
 	if m.swapPlan {
 		slices.Reverse(plan.Steps)
 	}
 	m.dep = &mocapi.Deployment{ID: "d-1", Version: 1, Owner: "alice", App: q.App, Mode: q.Mode, Hardware: q.Hardware[0], Instance: q.Instances[0],
-		Device: "device-1", Emulated: true, OwnerKey: q.OwnerKey, State: mocapi.StateAwaitingAppraisal, Plan: plan.Steps,
+		Delivery: plan.Delivery, Device: "device-1", Emulated: true, OwnerKey: q.OwnerKey, State: mocapi.StateAwaitingAppraisal, Plan: plan.Steps,
 		TEE: cmp.Or(m.tee, "d-1"), Sharing: q.Sharing, Config: m.config.Marshal(), AgentKey: m.agentKey, Packages: q.Packages, RelayAddr: m.relayAddr, Created: time.Now()}
 	for _, s := range plan.Steps {
 		if s.Step == usecase.Attest {
@@ -235,7 +237,16 @@ func (m *fakeMOC) evidence(r *http.Request) (any, error) {
 		nonce = bytes.Repeat([]byte{7}, 32)
 	}
 	tam := [32]byte{1, 2, 3}
-	c := evidence.Claims{Nonce: evidence.MixChallenge(tam, [32]byte(nonce)), UEID: m.device.InstanceID[:], OEMID: []byte{1, 2, 3},
+	bundle, err := m.bundle(evidence.MixChallenge(tam, [32]byte(nonce)))
+	if err != nil {
+		return nil, err
+	}
+	return mocapi.Evidence{ID: r.PathValue("req"), Ready: true, Bundle: bundle, TAMNonce: tam[:], AgentKey: m.agentKey, Time: time.Now()}, nil
+}
+
+// bundle is Evidence over a challenge.
+func (m *fakeMOC) bundle(challenge []byte) ([]byte, error) {
+	c := evidence.Claims{Nonce: challenge, UEID: m.device.InstanceID[:], OEMID: []byte{1, 2, 3},
 		HWModel: []byte("model"), HWVersion: "1", AgentEncKey: public(m.t, m.agentEnc.Public())}
 	if ta, ok := m.taClaim(); ok {
 		c.TAs = append(c.TAs, ta)
@@ -256,7 +267,7 @@ func (m *fakeMOC) evidence(r *http.Request) (any, error) {
 		parsed.Hardware[len(parsed.Hardware)-1] ^= 1
 		bundle = parsed.Marshal()
 	}
-	return mocapi.Evidence{ID: r.PathValue("req"), Ready: true, Bundle: bundle, TAMNonce: tam[:], AgentKey: m.agentKey, Time: time.Now()}, nil
+	return bundle, nil
 }
 
 // taClaim describes the TA as the Agent would: from the package that was deployed or, in a bundle, released.
@@ -333,6 +344,16 @@ func (m *fakeMOC) release(r *http.Request) (any, error) {
 		return nil, err
 	}
 	m.releases = append(m.releases, q)
+	if len(q.Live) > 0 { // the Agent will say when it is done
+		m.dep.State = mocapi.StateAwaitingDelivery
+		m.dep.Version++
+		return mocapi.Release{ID: "r-1", Appraisal: q.Appraisal, Packages: q.Packages, Time: time.Now()}, nil
+	}
+	return m.done(q)
+}
+
+// done lets the deployment run.
+func (m *fakeMOC) done(q mocapi.ReleaseRequest) (any, error) {
 	m.dep.State = mocapi.StateRunning
 	m.dep.Version++
 	m.dep.Trace = nil
