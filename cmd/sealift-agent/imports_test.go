@@ -33,7 +33,8 @@ func TestImports(t *testing.T) {
 func allowed(name string) bool {
 	for _, prefix := range []string{
 		"sealift/cmd/sealift-agent", "sealift/cose", "sealift/suit", "sealift/teep", "sealift/evidence", "sealift/appraisal",
-		"sealift/internal/agent", "sealift/internal/agentconfig", "sealift/internal/channel", "sealift/internal/delivery", "sealift/internal/launch",
+		"sealift/internal/agent", "sealift/internal/agentconfig", "sealift/internal/answer", "sealift/internal/channel",
+		"sealift/internal/delivery", "sealift/internal/directio", "sealift/internal/launch",
 		"sealift/internal/image/initramfs", "sealift/internal/oci", "sealift/internal/pd", "sealift/internal/platform/hw", "sealift/internal/platform/packet",
 		"sealift/internal/platform/guest", "sealift/internal/platform/sandbox", "sealift/internal/platform/serial",
 		"github.com/fxamacker/cbor/v2", "github.com/x448/float16", "github.com/google/uuid", "github.com/hashicorp/yamux",
