@@ -468,7 +468,12 @@ func TestRuntimeHangs(t *testing.T) {
 
 // BenchmarkRequest is a request to a TA that is a filter: a container from its start to its end.
 func BenchmarkRequest(b *testing.B) {
-	p := newPod(b)
+	for _, name := range ociruntime.Known {
+		b.Run(name, func(b *testing.B) { benchmarkRequest(b, newPodOf(b, name)) })
+	}
+}
+
+func benchmarkRequest(b *testing.B, p *pod) {
 	ta, err := p.start(b, busybox(b, "/bin/cat"), launch.Spec{Serve: launch.ServeStdio})
 	if err != nil {
 		b.Fatal(err)
