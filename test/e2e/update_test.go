@@ -77,7 +77,7 @@ func answersWith(t *testing.T, u *user, id, words string) {
 }
 
 // In every mode: the present version serves until the owner has appraised the newer one and released to it; plan and trace of the update are
-// those of the use case; afterwards the newer version serves, with the newer PD.
+// those of the use case; afterwards the newer version serves, with the newer PD, and does so again after a stop and a start.
 func TestUpdate(t *testing.T) {
 	u := newUser(t)
 	devUp(t, u)
@@ -103,6 +103,12 @@ func TestUpdate(t *testing.T) {
 			}
 			answersWith(t, u, "stats", "production-2")
 			u.must("", "verify", "stats")
+			u.must("", "status", "stats")
+			if r := u.must("", "stop", "stats", "--json"); !strings.Contains(r.stdout, `"held":true`) {
+				t.Errorf("stop says %s", r.stdout)
+			}
+			u.must("", "start", "stats")
+			answersWith(t, u, "stats", "production-2")
 			u.must("", "status", "stats")
 			u.must("", "remove", "stats")
 		})
