@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"sealift/internal/agent"
 	"sealift/internal/agent/runner"
 	"sealift/internal/agent/runner/container"
@@ -91,8 +93,14 @@ func surroundings(ctx context.Context, log *slog.Logger) (agent.Options, error) 
 	if os.Getpid() == 1 {
 		go runner.Reap(ctx)
 	}
+	var memory unix.Sysinfo_t
+	if b.guest != nil { // what the kernel has is the instance's
+		if err := unix.Sysinfo(&memory); err != nil {
+			return agent.Options{}, fmt.Errorf("asking for the guest's memory: %w", err)
+		}
+	}
 	return agent.Options{
-		TEE: b.tee, TPM: b.tpm, Store: b.store, Log: log,
+		Memory: memory.Totalram * uint64(memory.Unit), TEE: b.tee, TPM: b.tpm, Store: b.store, Log: log,
 		Runner: runner.Options{Launcher: runner.Sandbox{Groups: groups}, Loaders: loaders, Dir: runDir},
 	}, nil
 }

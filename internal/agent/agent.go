@@ -47,6 +47,7 @@ type Options struct {
 	TEE    hw.TEE
 	TPM    hw.Quoter      // of the TEE; nil where it has none
 	Store  vault.FS       // the folder in the REE
+	Memory uint64         // bytes of memory that the instance has for everything; 0: not known
 	Runner runner.Options // Launcher and Dir must be set; bounds are taken from the configuration
 	Rand   io.Reader      // crypto/rand if nil
 	Now    func() time.Time

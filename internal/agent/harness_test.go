@@ -35,6 +35,7 @@ type world struct {
 	tee    *fakeTEE
 	fs     *crashfs.FS
 	store  vault.FS // in its place, if not nil
+	memory uint64   // that the instance has
 	app    string   // what manifests are made for; "app" if empty
 	ree    *fakeREE
 	start  *programs
@@ -105,7 +106,7 @@ func (w *world) tryBoot() (err error) {
 		store = w.store
 	}
 	w.agent, err = agent.New(w.t.Context(), agent.Options{
-		TEE: w.tee, Store: store,
+		TEE: w.tee, Store: store, Memory: w.memory,
 		Runner: runner.Options{
 			Launcher: w.start, Dir: w.dir, MinBackOff: time.Millisecond, MaxBackOff: time.Millisecond, MaxEnds: 3,
 			ReadyTimeout: 5 * time.Second,

@@ -12,7 +12,8 @@ import (
 
 var errMemory = errors.New("agent: the other TAs leave too little memory")
 
-// fits refuses a TA whose manifest asks for more memory than those of the other installed TAs leave of what the configuration gives to all.
+// fits refuses a TA whose manifest asks for more memory than those of the other installed TAs leave of what the configuration and the
+// instance give to all.
 // A TA that asks for nothing reserves nothing: it gets what there is.
 func (t *transaction) fits(c *component, args []byte) error {
 	spec, err := launch.Parse(args)
@@ -20,6 +21,9 @@ func (t *transaction) fits(c *component, args []byte) error {
 		return err
 	}
 	most, used := t.a.limits.TAMemoryBytes, uint64(0)
+	if has := t.a.opts.Memory; has > 0 {
+		most = min(most, has)
+	}
 	for i := range t.next.Components {
 		other := &t.next.Components[i]
 		if class(other.ID) != classTEE || sameTA(other.ID, c.ID) {

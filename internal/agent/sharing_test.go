@@ -98,4 +98,8 @@ func TestSharedMemory(t *testing.T) {
 	w.fails(w.update(asks("two", 1, 60)), report.ReasonOperationFailed, "leave too little memory")
 	w.succeeds(w.update(asks("two", 2, 40)), 1)
 	w.succeeds(w.update(asks("one", 2, 50)), 1) // its own is counted once
+	w.memory = 80 << 20
+	w.reboot(false)
+	w.fails(w.update(asks("two", 3, 40)), report.ReasonOperationFailed, "leave too little memory") // one has 50 of 80
+	w.succeeds(w.update(asks("two", 4, 30)), 1)
 }
