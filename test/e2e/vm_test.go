@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -155,9 +156,12 @@ func TestVMOtherCommandLine(t *testing.T) {
 			t.Errorf("the appraisal does not say %q:\n%s", want, r.stdout)
 		}
 	}
-	if got := len(running(t, "swtpm")); got != 1 {
-		t.Errorf("%d TPMs for one machine", got)
+	tpms, machines := running(t, "swtpm"), qemus(t)
+	if len(tpms) != 1 || len(machines) != 1 {
+		t.Fatalf("TPMs %v, machines %v", tpms, machines)
 	}
+	_ = syscall.Kill(tpms[0], syscall.SIGKILL)
+	eventually(t, time.Minute, "the machine without its TPM is gone", func() bool { return !slices.Contains(qemus(t), machines[0]) })
 	u.must("", "remove", "stats")
 	if left := running(t, "swtpm"); len(left) != 0 {
 		t.Errorf("a TPM still runs: %v", left)

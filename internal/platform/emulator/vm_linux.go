@@ -147,6 +147,9 @@ func (l *vmLife) boot(ctx context.Context, j job) (err error) {
 		}
 	})
 	l.closers = []io.Closer{l.messages, l.line, ours[serial.PortStore]}
+	if l.tpm != nil {
+		l.serving.Go(l.watchTPM)
+	}
 	return nil
 }
 

@@ -4,10 +4,9 @@ package emulator
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"path/filepath"
 
-	"sealift/internal/platform"
 	"sealift/internal/platform/qemu"
 )
 
@@ -20,13 +19,23 @@ func (l *vmLife) addTPM(ctx context.Context, j job, m *qemu.Machine) error {
 	if !j.image.TPM {
 		return nil
 	}
-	if j.layer != nil {
-		return fmt.Errorf("%w: a guest payload in an image with a TPM: nobody has reference values for what that measures", platform.ErrUnsupported)
-	}
 	t, err := qemu.StartTPM(ctx, filepath.Join(filepath.Dir(j.store), tpmName), j.uid, j.log)
 	if err != nil {
 		return err
 	}
 	l.tpm, m.TPM = t, t.Control
 	return nil
+}
+
+// watchTPM ends a machine whose TPM has ended: it could give no Evidence any more.
+func (l *vmLife) watchTPM() {
+	select {
+	case <-l.tpm.Done():
+		select {
+		case <-l.vm.Done(): // and the TPM with it
+		default:
+			l.end(errors.New("its TPM has ended"))
+		}
+	case <-l.vm.Done():
+	}
 }
