@@ -60,8 +60,8 @@ func newManifestBuildCmd(a *app) *cobra.Command {
 }
 
 func outFlag(cmd *cobra.Command, out *string) {
-	cmd.Flags().StringVarP(out, "out", "o", "", "file to write (- is stdout)")
-	_ = cmd.MarkFlagRequired("out")
+	cmd.Flags().StringVarP(out, "output", "o", "", "file to write (- is stdout)")
+	_ = cmd.MarkFlagRequired("output")
 }
 
 // written is what is said of a file that was written.

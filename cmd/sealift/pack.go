@@ -151,7 +151,7 @@ digest, and they leave this machine only encrypted, when they are released.`,
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().StringVarP(&out, "out", "o", "", "the package file to write (default: NAME.sealift)")
+	cmd.Flags().StringVarP(&out, "output", "o", "", "the package file to write (default: NAME.sealift)")
 	cmd.Flags().StringVar(&key, "key", "", "name of the signing key (default: owner)")
 	return cmd
 }

@@ -7,8 +7,10 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"sealift/cose"
@@ -155,4 +157,19 @@ func FuzzRead(f *testing.F) {
 			t.Errorf("an error of another kind: %v", err)
 		}
 	})
+}
+
+// TestWriteLeavesWhatIsNoFile: root could otherwise turn a device of the machine into a package file.
+func TestWriteLeavesWhatIsNoFile(t *testing.T) {
+	d, artifacts := sample(t)
+	folder := t.TempDir()
+	if err := archive.Write(folder, d, artifacts); err == nil || !strings.Contains(err.Error(), "no regular file") {
+		t.Error(err)
+	}
+	ln, err := net.Listen("unix", filepath.Join(folder, "s"))
+	must(t, err)
+	defer ln.Close()
+	if err := archive.Write(filepath.Join(folder, "s"), d, artifacts); err == nil || !strings.Contains(err.Error(), "no regular file") {
+		t.Error(err)
+	}
 }

@@ -5,6 +5,7 @@ package archive
 import (
 	"archive/tar"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -14,6 +15,8 @@ import (
 	"time"
 )
 
+var errNoFile = errors.New("it is there and is no regular file")
+
 const layoutFile = `{"imageLayoutVersion":"1.0.0"}`
 
 type index struct {
@@ -22,8 +25,12 @@ type index struct {
 	Manifests     []descriptor `json:"manifests"`
 }
 
-// Write writes a package file to path in one step: a file that exists is replaced only by a whole one.
+// Write writes a package file to path in one step: a file that exists is replaced only by a whole one. What is there and is no file,
+// a device such as /dev/null for example, is not replaced.
 func Write(path string, d Description, artifacts []Artifact) (err error) {
+	if at, err := os.Stat(path); err == nil && !at.Mode().IsRegular() {
+		return fmt.Errorf("writing %s: %w", path, errNoFile)
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*.sealift")
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
