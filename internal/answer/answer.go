@@ -47,8 +47,11 @@ var names = [kinds]string{"whole", "exited", "signaled", "memory", "timed-out", 
 // MarshalText returns the kind's name.
 func (k Kind) MarshalText() ([]byte, error) { return []byte(names[min(k, kinds-1)]), nil }
 
-// maxChunk bounds a chunk: one read of the sender's.
-const maxChunk = 64 << 10
+// maxChunk bounds a chunk. A sender's, with its length, fills whole records of TLS (RFC 8446 section 5.1).
+const (
+	maxChunk  = 64 << 10
+	sendBytes = 4 * (16 << 10)
+)
 
 // End is how an answer ended.
 type End struct {
@@ -95,7 +98,7 @@ func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
 
 // Write sends p.
 func (w *Writer) Write(p []byte) (n int, err error) {
-	buf := make([]byte, 4+min(len(p), maxChunk))
+	buf := make([]byte, min(4+len(p), sendBytes))
 	for len(p) > 0 {
 		c := copy(buf[4:], p)
 		if err := w.chunk(buf[:4+c]); err != nil {
@@ -108,7 +111,7 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 
 // ReadFrom implements io.ReaderFrom: one chunk for each read.
 func (w *Writer) ReadFrom(r io.Reader) (n int64, err error) {
-	buf := make([]byte, 4+maxChunk)
+	buf := make([]byte, sendBytes)
 	for {
 		c, err := r.Read(buf[4:])
 		if c > 0 {
