@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sealift/internal/launch"
 	"sealift/internal/owner"
 	"sealift/internal/owner/archive"
 	"sealift/usecase"
@@ -58,18 +59,18 @@ const deliveryUsage = "how PD comes to the TEE: sealed (stored encrypted at the 
 
 func planned(args []string, mode, hardware, instance, delivery string) (*plansResult, error) {
 	result := &plansResult{}
-	m := usecase.Mode(mode)
+	m, guest := usecase.Mode(mode), false
 	cells := []usecase.Cell{{Instance: usecase.Instance(instance), Hardware: usecase.Hardware(hardware)}}
 	if len(args) == 1 {
 		if mode != "" {
 			return nil, usageError("", "a package has its mode; --mode does not go with it")
 		}
-		name, packageMode, accepted, err := describePackage(args[0])
+		p, err := describePackage(args[0])
 		if err != nil {
 			return nil, err
 		}
-		result.Name, m, cells = name, packageMode, nil
-		for _, c := range accepted {
+		result.Name, m, cells, guest = p.name, p.mode, nil, p.guest
+		for _, c := range p.cells {
 			if (hardware == "" || string(c.Hardware) == hardware) && (instance == "" || string(c.Instance) == instance) {
 				cells = append(cells, c)
 			}
@@ -82,27 +83,50 @@ func planned(args []string, mode, hardware, instance, delivery string) (*plansRe
 	}
 	var err error
 	result.Plans, err = owner.Plans(m, cells, delivery)
+	for _, p := range result.Plans {
+		if guest {
+			p.Note = strings.TrimSpace(p.Note + "\n" + guestNote(m))
+		}
+	}
 	return result, err
 }
 
+// guestNote says what it means that the TA is a guest payload.
+func guestNote(m usecase.Mode) string {
+	if m.Bundled() {
+		return "The TA is a guest payload. In this mode it comes after the attestation: the launch measurement does not cover it, the Evidence of the running Agent does."
+	}
+	return "The TA is a guest payload: the vm is booted with it before step 1, and the launch measurement covers it."
+}
+
+// plannedPackage is what a plan is made from.
+type plannedPackage struct {
+	name  string
+	mode  usecase.Mode
+	cells []usecase.Cell
+	guest bool // the TA is a guest payload
+}
+
 // describePackage reads a packed application, or a package file that was not packed yet.
-func describePackage(path string) (string, usecase.Mode, []usecase.Cell, error) {
+func describePackage(path string) (*plannedPackage, error) {
 	file, err := archive.Open(path)
 	if err == nil {
 		defer file.Close()
-		return file.Description.Name, file.Description.Mode, owner.CellsOf(&file.Description), nil
+		ta, _ := file.Description.Component(usecase.TA)
+		return &plannedPackage{file.Description.Name, file.Description.Mode, owner.CellsOf(&file.Description),
+			ta.Launch != nil && ta.Launch.Kind == launch.KindGuest}, nil
 	}
 	if !errors.Is(err, archive.ErrFormat) || strings.HasSuffix(path, ".sealift") {
-		return "", "", nil, usageError("sealift pack makes one", "%w", err)
+		return nil, usageError("sealift pack makes one", "%w", err)
 	}
 	p, err := readPackFile(path)
 	if err != nil {
-		return "", "", nil, err
+		return nil, err
 	}
 	if err := p.Check(); err != nil {
-		return "", "", nil, usageError("", "%w", err)
+		return nil, usageError("", "%w", err)
 	}
-	return p.Name, p.Mode, p.Cells(), nil
+	return &plannedPackage{p.Name, p.Mode, p.Cells(), p.TA != nil && p.TA.Guest != ""}, nil
 }
 
 func writePlan(w io.Writer, name string, p *usecase.LoadPlan) {
