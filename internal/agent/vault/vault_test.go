@@ -427,3 +427,46 @@ func (c *counter) Increment(expect uint64) (uint64, error) {
 	c.n++
 	return c.n, nil
 }
+
+// TestVolatile: a blob in memory is read like any other, lies in no file, and is gone with the process.
+func TestVolatile(t *testing.T) {
+	fs, ctr := crashfs.New(), &counter{}
+	v := open(t, fs, ctr)
+	files := len(fs.Files())
+	for _, size := range []int{0, 1, 64 << 10, 5 << 20} {
+		data := make([]byte, size)
+		rand.Read(data)
+		w, err := v.CreateVolatile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Write(data)
+		ref, err := w.Close()
+		if err != nil || !ref.Volatile {
+			t.Fatal(ref, err)
+		}
+		if got, err := readBlob(v, ref); err != nil || got != string(data) {
+			t.Fatalf("size %d: %d bytes, %v", size, len(got), err)
+		}
+		if n := len(fs.Files()); n != files {
+			t.Fatalf("%d files, %d before", n, files)
+		}
+		if _, err := readBlob(open(t, fs, ctr), ref); !errors.Is(err, vault.ErrTampered) {
+			t.Fatalf("after a restart: %v", err)
+		}
+		if err := v.Remove(ref); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readBlob(v, ref); err == nil {
+			t.Fatal("a removed blob is still there")
+		}
+	}
+	w, err := v.CreateVolatile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Write(make([]byte, 5<<20))
+	if err := w.Abort(); err != nil {
+		t.Fatal(err)
+	}
+}
