@@ -176,43 +176,62 @@ func Name(r io.Reader) (string, error) {
 	return h.Name, nil
 }
 
-// Unpack reads a part: the program's name, its bytes, and the libraries, which it writes into the folder dir by their paths.
-// Folders are the topmost of those paths.
-func Unpack(r io.Reader, dir string) (name string, program []byte, folders []string, err error) {
+// Unpack reads a part: it gives the program to take, and writes the libraries into the folder dir by their paths. Folders are the
+// topmost of those paths.
+func Unpack(r io.Reader, dir string, take func(name string, program io.Reader) error) (folders []string, err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return "", nil, nil, fmt.Errorf("ociruntime: %w", err)
+		return nil, fmt.Errorf("ociruntime: %w", err)
 	}
 	defer root.Close()
 	tr := tar.NewReader(io.LimitReader(r, MaxBytes))
 	for n := 0; ; n++ {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) && n > 0 {
-			return name, program, folders, nil
+			return folders, nil
 		}
 		if err != nil || h.Typeflag != tar.TypeReg || n > MaxFiles {
-			return "", nil, nil, fmt.Errorf("%w: entry %d: %w", ErrMalformed, n+1, err)
+			return nil, fmt.Errorf("%w: entry %d: %w", ErrMalformed, n+1, err)
 		}
 		if n == 0 {
-			name = h.Name
-			if !programName.MatchString(name) {
-				return "", nil, nil, fmt.Errorf("%w: a program called %.100q", ErrMalformed, name)
+			if !programName.MatchString(h.Name) {
+				return nil, fmt.Errorf("%w: a program called %.100q", ErrMalformed, h.Name)
 			}
-			if program, err = io.ReadAll(tr); err != nil {
-				return "", nil, nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+			program := &entry{r: tr}
+			err := take(h.Name, program)
+			if program.err != nil {
+				return nil, fmt.Errorf("%w: %w", ErrMalformed, program.err)
+			}
+			if err != nil {
+				return nil, err
 			}
 			continue
 		}
 		if !libraryPath.MatchString(h.Name) || path.Clean(h.Name) != h.Name {
-			return "", nil, nil, fmt.Errorf("%w: a library at %.100q", ErrMalformed, h.Name)
+			return nil, fmt.Errorf("%w: a library at %.100q", ErrMalformed, h.Name)
 		}
 		if err := writeLibrary(root, h.Name, tr); err != nil {
-			return "", nil, nil, err
+			return nil, err
 		}
 		if top, _, _ := strings.Cut(h.Name, "/"); !slices.Contains(folders, top) {
 			folders = append(folders, top)
 		}
 	}
+}
+
+// entry notes why a part cannot be read on.
+type entry struct {
+	r   io.Reader
+	err error
+}
+
+// Read implements io.Reader.
+func (e *entry) Read(p []byte) (int, error) {
+	n, err := e.r.Read(p)
+	if err != nil && err != io.EOF {
+		e.err = err
+	}
+	return n, err
 }
 
 func writeLibrary(root *os.Root, name string, r io.Reader) error {

@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -34,7 +35,7 @@ func TestCollect(t *testing.T) {
 	if err != nil || !bytes.Equal(part, again) {
 		t.Errorf("two parts of one program: %v", err)
 	}
-	name, program, _, err := ociruntime.Unpack(bytes.NewReader(part), t.TempDir())
+	name, program, err := unpack(part, t.TempDir())
 	if err != nil || name != "runc" || !bytes.Equal(program, self) {
 		t.Errorf("%s, %d bytes, %v", name, len(program), err)
 	}
@@ -44,6 +45,16 @@ func TestCollect(t *testing.T) {
 	if _, err := ociruntime.Collect("/bin/sh"); !errors.Is(err, ociruntime.ErrMalformed) {
 		t.Error(err)
 	}
+}
+
+// unpack unpacks a part, with its program into memory.
+func unpack(part []byte, dir string) (name string, program []byte, err error) {
+	_, err = ociruntime.Unpack(bytes.NewReader(part), dir, func(called string, r io.Reader) (err error) {
+		name = called
+		program, err = io.ReadAll(r)
+		return err
+	})
+	return name, program, err
 }
 
 // bad are parts that are refused.
@@ -66,7 +77,7 @@ func bad(t testing.TB) map[string][]byte {
 // TestBadParts guards the reader.
 func TestBadParts(t *testing.T) {
 	for name, data := range bad(t) {
-		if _, _, _, err := ociruntime.Unpack(bytes.NewReader(data), t.TempDir()); !errors.Is(err, ociruntime.ErrMalformed) {
+		if _, _, err := unpack(data, t.TempDir()); !errors.Is(err, ociruntime.ErrMalformed) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -83,7 +94,7 @@ func FuzzUnpack(f *testing.F) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		_, _, _, _ = ociruntime.Unpack(bytes.NewReader(data), dir)
+		_, _, _ = unpack(data, dir)
 		for _, d := range []string{above, filepath.Dir(dir)} {
 			if list, err := os.ReadDir(d); err != nil || len(list) != 1 {
 				t.Errorf("%s: %v %v", d, list, err)

@@ -21,7 +21,6 @@
 package container
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -93,19 +92,25 @@ func New(r io.Reader, o Options) (*Loader, error) {
 	if err := os.Mkdir(l.runtimeDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("container: %w", err)
 	}
-	name, program, folders, err := ociruntime.Unpack(r, l.runtimeDir())
-	if err != nil {
-		return nil, err
-	}
-	l.name, l.folders = name, folders
-	var known bool
-	if l.driver, known = drivers[name]; !known {
-		return nil, fmt.Errorf("%w: this Agent does not drive %s", ociruntime.ErrMalformed, name)
-	}
-	if l.program, _, err = sandbox.SealedMemfd(name, bytes.NewReader(program)); err != nil {
+	var err error
+	if l.folders, err = ociruntime.Unpack(r, l.runtimeDir(), l.take); err != nil {
+		if l.program != nil {
+			_ = l.program.Close()
+		}
 		return nil, err
 	}
 	return l, nil
+}
+
+// take seals the runtime program. It has tens of megabytes, which never lie in the Agent's own memory.
+func (l *Loader) take(name string, program io.Reader) (err error) {
+	var known bool
+	if l.driver, known = drivers[name]; !known {
+		return fmt.Errorf("%w: this Agent does not drive %s", ociruntime.ErrMalformed, name)
+	}
+	l.name = name
+	l.program, _, err = sandbox.SealedMemfd(name, program)
+	return err
 }
 
 func (l *Loader) runtimeDir() string { return filepath.Join(l.opts.Dir, "runtime") }
