@@ -137,6 +137,9 @@ type Loaded interface {
 	Close() error
 }
 
+// Hidden is a Loaded whose processes may run under a kernel of their own, so that this machine's knows nothing of their end.
+type Hidden interface{ Hidden() bool }
+
 // Launcher starts processes of single programs; Sandbox is the real one.
 type Launcher interface {
 	// Seal copies a program into a sealed memory file and returns its SHA-256. ErrProgram says that it can never run here.

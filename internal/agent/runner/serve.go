@@ -61,7 +61,7 @@ func (t *TA) serve(ctx context.Context, conn net.Conn) error {
 // died says how the process that served a connection ended, once that connection has ended; nil if it goes on, or has ended well. The
 // kernel marks a process as exiting before it closes its files, so that one that was killed is told from one that has hung up.
 func (t *TA) died(ctx context.Context, r *life, server int) error {
-	if server == 0 || !exiting(server) {
+	if server == 0 || !exiting(server) && !t.diesHidden(ctx, r) {
 		return nil
 	}
 	timeout := time.NewTimer(endTime)
@@ -162,6 +162,26 @@ func (t *TA) note(err error) error {
 	t.status.LastExit = err.Error()
 	t.mu.Unlock()
 	return describe(err)
+}
+
+// hiddenTime is how long the end of an answer waits for news of a TA whose processes the machine's kernel does not know (Hidden). Its own
+// kernel ends shortly after it.
+const hiddenTime = 150 * time.Millisecond
+
+// diesHidden reports whether such a TA ends with its answer.
+func (t *TA) diesHidden(ctx context.Context, r *life) bool {
+	if h, ok := t.loaded.(Hidden); !ok || !h.Hidden() || r == nil {
+		return false
+	}
+	timer := time.NewTimer(hiddenTime)
+	defer timer.Stop()
+	select {
+	case <-r.ended:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 var past = time.Unix(1, 0)

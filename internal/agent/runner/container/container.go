@@ -245,6 +245,9 @@ func mountPoint(root *os.Root, target string) error {
 // Inside implements runner.Loaded.
 func (*image) Inside(string, string) (string, string) { return insidePD, insideRun }
 
+// Hidden implements runner.Hidden.
+func (i *image) Hidden() bool { return i.loader.driver.ownKernel }
+
 // Close implements runner.Loaded.
 func (i *image) Close() error {
 	l := i.loader

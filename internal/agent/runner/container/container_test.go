@@ -279,6 +279,33 @@ func testFilter(t *testing.T, p *pod) {
 	}
 }
 
+// TestServerDies guards that a server that ends instead of answering is told from one that hangs up.
+func TestServerDies(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ta")
+	build := exec.Command("go", "build", "-o", file, "sealift/internal/agent/testdata/ta")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	program, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPod(t)
+	img := &ocitest.Image{Layers: [][]byte{ocitest.Layer(t, ocitest.File("ta", string(program)))},
+		Config: oci.Config{Config: oci.Process{Entrypoint: []string{"/ta"}}}}
+	ta, err := p.start(t, img, launch.Spec{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := ask(t, ta, "hello"); answer != "||hello" || err != nil {
+		t.Errorf("%q %v", answer, err)
+	}
+	if answer, err := ask(t, ta, "exit"); answer != "" || !errors.Is(err, runner.StatusError{Code: 3}) {
+		t.Errorf("%q %v", answer, err)
+	}
+}
+
 // TestInside guards what a program sees: the image, read-only, one user without rights, and nothing of anybody else.
 func TestInside(t *testing.T) { each(t, testInside) }
 

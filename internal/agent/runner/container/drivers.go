@@ -25,6 +25,8 @@ type driver struct {
 	overheadBytes, overheadProcs uint64
 	// perProc is how many processes and threads of the machine one of the container's takes.
 	perProc uint64
+	// ownKernel: the container's processes are not the machine's.
+	ownKernel bool
 	// started reports whether the container's own program executes, by the program's folder of state.
 	started func(state string) bool
 	// adapt changes a container's configuration into one that the program takes.
@@ -40,7 +42,8 @@ var drivers = map[string]driver{
 	// Which platform it takes, systrap or ptrace, is the default of its version.
 	ociruntime.Runsc: {
 		profile: sandbox.ProfileSentry, flags: []string{"--rootless", "--ignore-cgroups", "--network", "none", "--oci-seccomp", "--host-uds", "all", "--overlay2", "none"},
-		overheadBytes: 192 << 20, overheadProcs: 256, perProc: 10, started: runscStarted, adapt: forSentry,
+		overheadBytes: 192 << 20, overheadProcs: 256, perProc: 10, ownKernel: true,
+		started: runscStarted, adapt: forSentry,
 	},
 }
 

@@ -197,7 +197,7 @@ func (p *started) result(err error) error {
 	if kills, countErr := p.group.OOMKills(); countErr == nil && kills > 0 {
 		return fmt.Errorf("%w (%d MiB)", runner.ErrMemory, p.job.MemoryBytes>>20)
 	}
-	if p.image.loader.driver.perProc > 1 && p.forksDenied() {
+	if p.image.loader.driver.ownKernel && p.forksDenied() {
 		// gVisor cannot go on then. Under runc it is the program that is told, and what it makes of it is its own business.
 		return fmt.Errorf("%w: it wanted more processes than it may have", runner.ErrKilled)
 	}
