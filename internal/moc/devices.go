@@ -23,6 +23,7 @@ import (
 const (
 	maxInstances = 4096
 	maxShort     = 256
+	maxTAs       = 256 // of an instance
 	maxLack      = 1024
 )
 
@@ -114,6 +115,9 @@ func checkAnnouncement(a *mocapi.Announcement) error {
 		return bad("the announcement has a negative capacity or too many instances")
 	}
 	for _, i := range a.Instances {
+		if len(i.TAs) > maxTAs {
+			return bad("the announcement has too many TAs of instance %q", i.ID)
+		}
 		for _, t := range i.Transfers {
 			if len(i.Transfers) > maxTransfers || len(t.Payload) > maxPayload {
 				return bad("the announcement has too many transfers of instance %q, or a name that is too long", i.ID)
