@@ -183,6 +183,11 @@ func TestDeliverBundle(t *testing.T) {
 			if w.blobs() != 0 {
 				t.Fatal("files: " + w.blobNames())
 			}
+			if sequence == 0 { // its owner stops it, and consents by delivering it again
+				if state := w.heldAs(certificate(t, w.ownerKey, w.ownerKey.Public()), agentconfig.DeskHold); state != channel.TAHeld {
+					t.Fatalf("the hold is answered with %q", state)
+				}
+			}
 			w.reboot(true)
 			if got := w.installed(); got != "" || len(w.ree.store) != 0 {
 				t.Fatalf("after a restart: %s, in the REE %v", got, w.ree.store)

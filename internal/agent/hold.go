@@ -21,6 +21,12 @@ import (
 // held says whether the owner of the TA id has stopped it.
 func (s *state) held(id suit.ComponentID) bool { return slices.ContainsFunc(s.Held, id.Equal) }
 
+// consent ends what an owner holds of an application. One that delivers PD itself, to the Agent or TA that it has appraised in the same
+// session, consents by that.
+func (s *state) consent(name string) {
+	s.Held = slices.DeleteFunc(s.Held, func(id suit.ComponentID) bool { return app(id) == name })
+}
+
 // hold stops the TA id at its owner's wish and answers once that is sealed; consent takes it back and starts the TA.
 func (a *Agent) hold(ctx context.Context, id suit.ComponentID, hold bool, w io.Writer) error {
 	if err := a.setHeld(ctx, id, hold); err != nil {

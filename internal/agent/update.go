@@ -158,6 +158,9 @@ func (a *Agent) install(ctx context.Context, envelope []byte, l *live) (*report.
 	if a.isInstalled(m) {
 		return a.reapply(ctx, m)
 	}
+	if l != nil {
+		t.next.consent(app(m.ComponentID))
+	}
 	if c := a.state.Load().candidate(m.ComponentID); c != nil && c.Manifest.Digest.Equal(m.Digest) {
 		a.startCandidates(ctx)
 		return &report.Report{URI: m.ReferenceURI, Digest: m.Digest}, nil

@@ -50,6 +50,10 @@ func (o *Owner) Stop(ctx context.Context, ref string) (*Stopped, error) {
 		out.Why = "the stop was asked for before"
 	case len(d.Released) == 0 && !d.Sharing: // the TEE has to end one TA of a shared instance, the device cannot
 		out.Why = "no PD was released to it"
+	case !dep.DeviceSilentSince.IsZero():
+		out.Why = silence(dep)
+	case !d.Sharing && (dep.InstanceStatus == nil || !dep.InstanceStatus.Running):
+		out.Why = "its TEE instance does not run"
 	default:
 		err := o.hold(ctx, d)
 		if err != nil && d.Sharing {
@@ -99,11 +103,26 @@ func stillStopping(dep *mocapi.Deployment) string {
 func (o *Owner) hold(ctx context.Context, d *deployment) error {
 	ctx, cancel := context.WithTimeout(ctx, holdTime)
 	defer cancel()
-	u, err := o.speak(ctx, d.ID, agentconfig.DeskHold)
+	u, err := o.speakUntil(ctx, d.ID, agentconfig.DeskHold)
 	if err == nil && u.State != channel.TAHeld {
 		err = fault.New(fault.AgentError, "the TEE answers that the TA is %s", u.State)
 	}
 	return err
+}
+
+// speakUntil makes a request of the desk that is answered with a report, and makes it again while the device comes back: asking twice changes nothing.
+func (o *Owner) speakUntil(ctx context.Context, ref, what string) (*agentconfig.DeskReport, error) {
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		u, err := o.speak(ctx, ref, what)
+		if err == nil || !away(err) && !fault.Is(err, fault.NotFound) { // a Broker that has just started knows of no deployment yet
+			return u, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(pause):
+		}
+	}
 }
 
 // speak makes a request of the desk that is answered with a report.
@@ -162,7 +181,7 @@ func (o *Owner) Start(ctx context.Context, r StartRequest) (*Started, error) {
 	if d.Delivery == usecase.DeliveryChannel && d.Package.Mode.Sealed(usecase.TA) { // there is no TA: it was in memory only
 		return o.startLive(ctx, d.ID)
 	}
-	u, err := o.speak(ctx, d.ID, agentconfig.DeskConsent)
+	u, err := o.speakUntil(ctx, d.ID, agentconfig.DeskConsent)
 	if err != nil {
 		return nil, err
 	}
