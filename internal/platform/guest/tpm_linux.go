@@ -46,6 +46,11 @@ func openTPM() (hw.Quoter, error) {
 		return nil, err
 	}
 	key, err := tpm.NewKey(t)
+	for _, path := range []string{tpmDevice, "/dev/tpm0"} { // nobody else is to find them
+		if e := os.Remove(path); err == nil {
+			err = e
+		}
+	}
 	if err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
