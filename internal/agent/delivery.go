@@ -225,6 +225,16 @@ func (s *state) forgetLive() bool {
 	return len(s.Manifests)+len(s.Candidates) != before
 }
 
+// liveRoom is how many bytes may be kept in memory only. In a small guest that is a quarter of its memory: the TA sees a copy, and needs the
+// rest itself.
+func (a *Agent) liveRoom() int64 {
+	room := a.limits.LiveBytes
+	if n := ram(); n > 0 {
+		room = min(room, n/4)
+	}
+	return int64(room)
+}
+
 // liveBytes is the size of the components that are kept in memory only.
 func (s *state) liveBytes() (n int64) {
 	for _, c := range s.Components {

@@ -178,7 +178,7 @@ func (t *transaction) Create(ctx context.Context, id suit.ComponentID) (processo
 func (t *transaction) room() int64 {
 	room := min(int64(t.a.limits.PayloadBytes), int64(t.a.limits.StoreBytes)-t.next.storedBytes())
 	if t.live != nil {
-		room = min(room, int64(t.a.limits.LiveBytes)-t.next.liveBytes())
+		room = min(room, t.a.liveRoom()-t.next.liveBytes())
 	}
 	return room
 }

@@ -89,7 +89,7 @@ type Limits struct {
 	TAProcs        uint64 `cbor:"11,keyasint,omitempty"` // likewise; 256
 	TALogBytes     uint64 `cbor:"12,keyasint,omitempty"` // of each TA's ring buffer; 64 KiB
 	RequestSeconds uint64 `cbor:"13,keyasint,omitempty"` // one request to a stdio TA, and idle time of a connection; 300
-	LiveBytes      uint64 `cbor:"14,keyasint,omitempty"` // all components that an owner delivered live, which are in memory only; 256 MiB
+	LiveBytes      uint64 `cbor:"14,keyasint,omitempty"` // all components that an owner delivered live, which are in memory only; 256 MiB, and at most a quarter of a guest's memory
 }
 
 // Config is the measured configuration.

@@ -224,9 +224,19 @@ func checkUpdatePlan(d *archive.Description, dep *mocapi.Deployment, u *mocapi.U
 
 // finishUpdate drives an update to its end.
 func (o *Owner) finishUpdate(ctx context.Context, id, policy string) (*mocapi.Deployment, error) {
-	released := false
+	released, live := false, false
 	for {
-		dep, err := o.followUpdate(ctx, id, released)
+		short, cancel := ctx, context.CancelFunc(func() {})
+		if released && live {
+			short, cancel = context.WithTimeout(ctx, noticeTime)
+		}
+		dep, err := o.followUpdate(short, id, released)
+		late := short.Err() != nil && ctx.Err() == nil
+		cancel()
+		if err != nil && late { // what was delivered may be lost in a restart: then it is the owner's turn again
+			released = false
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -248,6 +258,7 @@ func (o *Owner) finishUpdate(ctx context.Context, id, policy string) (*mocapi.De
 		if d.Update != nil {
 			d.Package = d.Update.Package
 		}
+		live = d.Delivery == usecase.DeliveryChannel
 		if a.covers(d) {
 			if _, err := o.Release(ctx, a); err != nil {
 				return nil, err
