@@ -54,7 +54,8 @@ Without --instance every type is built for which the inputs are there, and the o
 	flags.StringVarP(&f.out, "output", "o", "", "folder to write to")
 	flags.StringVar(&f.agent, "agent", "", "the Agent's program (default: sealift-agent beside this program)")
 	flags.StringVar(&f.kernel, "kernel", "", "folder with a kernel, its modules and firmware (default: kernel beside this program)")
-	flags.StringVar(&f.runtime, "runtime", ociruntime.Runc, "OCI runtime program: runc, runsc, or the path of one; its libraries are taken along. It is measured with the Agent")
+	flags.StringVar(&f.runtime, "runtime", ociruntime.Runc,
+		"OCI runtime program: runc, runsc, or the path of one; it is measured with the Agent, and so are its libraries")
 	flags.StringVar(&f.vm.Cmdline, "cmdline", build.DefaultCmdline, "vm: command line of the kernel")
 	flags.UintVar(&f.vm.VCPUs, "vcpus", build.DefaultVCPUs, "vm: number of processors")
 	flags.BoolVar(&f.vm.TPM, "tpm", false, "vm: with a TPM, and with UEFI firmware (OVMF) that measures into it what it boots")

@@ -202,7 +202,8 @@ func TestUAThatCannotStart(t *testing.T) {
 		t.Errorf("a UA that is not installed: %v", err)
 	}
 	install(t, h, program(t))
-	if err := h.Start(t.Context(), "d1", uaID, launch.Spec{Args: []string{"exit", "7"}, Ports: []launch.Port{{Name: "p"}}}.Marshal()); !errors.Is(err, channel.ErrExec) || !strings.Contains(err.Error(), "7") {
+	crashing := launch.Spec{Args: []string{"exit", "7"}, Ports: []launch.Port{{Name: "p"}}}.Marshal()
+	if err := h.Start(t.Context(), "d1", uaID, crashing); !errors.Is(err, channel.ErrExec) || !strings.Contains(err.Error(), "7") {
 		t.Errorf("a UA that crashes: %v", err)
 	}
 	install(t, h, []byte("not a program"))
