@@ -131,7 +131,7 @@ func components(f *packfile.File, image string) ([]archive.Component, error) {
 		}
 	}
 	if f.UA != nil {
-		spec := &launch.Spec{Name: programName(f.UA.Binary), Args: f.UA.Args}
+		spec := &launch.Spec{Name: programName(f.UA.Binary), Args: f.UA.Args, MemoryBytes: f.UA.Memory, MaxProcs: f.UA.Procs}
 		for _, p := range f.UA.Ports {
 			spec.Ports = append(spec.Ports, launch.Port{Name: p.Name, Port: p.Number})
 		}

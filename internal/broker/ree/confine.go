@@ -38,12 +38,19 @@ var hostFiles = []string{
 	"/usr/share/zoneinfo",
 }
 
-// Limits of a UA as a whole, unless its owner has asked for other ones.
+// Limits of a UA as a whole, unless its owner has asked for lower ones.
 const (
-	defaultMemory    = 4 << 30
-	defaultProcesses = 512
-	openFiles        = 4096
+	maxMemory    = 4 << 30
+	maxProcesses = 512
+	openFiles    = 4096
 )
+
+func bounded(asked, limit uint64) uint64 {
+	if asked == 0 || asked > limit {
+		return limit
+	}
+	return asked
+}
 
 // groupPrefix begins the names of the control groups of all Brokers on the machine.
 const groupPrefix = "sealift-broker-"
@@ -159,7 +166,7 @@ func (u *ua) confined(s launch.Spec, args []string, env []string, ports map[stri
 		ReadOnly: []sandbox.Bind{{Source: program, Target: insideProgram, Exec: true}, {Source: u.relay.path, Target: insideTA},
 			{Source: u.ask.path, Target: insideAsk}},
 		Limits: sandbox.Limits{
-			DataBytes: cmp.Or(s.MemoryBytes, defaultMemory), Processes: cmp.Or(uint64(s.MaxProcs), defaultProcesses), OpenFiles: openFiles,
+			DataBytes: bounded(s.MemoryBytes, maxMemory), Processes: bounded(uint64(s.MaxProcs), maxProcesses), OpenFiles: openFiles,
 			CPUSeconds: s.CPUSeconds,
 		},
 	}

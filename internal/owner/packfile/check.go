@@ -239,6 +239,9 @@ func (c *checker) guest(ta *TA) {
 func (c *checker) ua() {
 	ua := c.f.UA
 	c.program("ua.binary", ua.Binary)
+	if ua.Memory != 0 && ua.Memory < minMemory {
+		c.refuse("ua.memory", "write it as 64MiB", "%d bytes are too few for a program", ua.Memory)
+	}
 	vars := []string{"TA", "REQUEST_TA", "HOST"}
 	for i, p := range ua.Ports {
 		at := fmt.Sprintf("ua.ports[%d]", i)

@@ -87,6 +87,8 @@ type UA struct {
 	Binary string
 	Args   []string
 	Ports  []Port
+	Memory uint64 // bytes, all its processes together; 0 is what the device allows
+	Procs  uint32 // processes and threads; 0 is what the device allows
 }
 
 // Port is a TCP port that a UA publishes. Number 0 lets the device choose.

@@ -238,18 +238,23 @@ func (d *decoder) ta(n *yaml.Node, at string) {
 			}
 			ta.CPUs = uint32(cpus * 1000)
 		},
-		"memory": func(n *yaml.Node, field string) {
-			v, ok := d.scalar(n, field)
-			if !ok {
-				return
-			}
-			size, err := ParseSize(v)
-			if err != nil {
-				d.refuse(n, field, "write it as 64MiB", "%v", err)
-			}
-			ta.Memory = size
-		},
+		"memory": d.size(&ta.Memory),
 	})
+}
+
+// size reads a number of bytes.
+func (d *decoder) size(dst *uint64) func(*yaml.Node, string) {
+	return func(n *yaml.Node, field string) {
+		v, ok := d.scalar(n, field)
+		if !ok {
+			return
+		}
+		size, err := ParseSize(v)
+		if err != nil {
+			d.refuse(n, field, "write it as 64MiB", "%v", err)
+		}
+		*dst = size
+	}
 }
 
 // count reads a whole number from 1 to most.
@@ -272,6 +277,10 @@ func (d *decoder) ua(n *yaml.Node, at string) {
 	d.mapping(n, at, map[string]func(*yaml.Node, string){
 		"binary": d.path(&ua.Binary),
 		"args":   d.texts(&ua.Args),
+		"memory": d.size(&ua.Memory),
+		"maxProcs": func(n *yaml.Node, field string) {
+			ua.Procs = uint32(d.count(n, field, math.MaxUint32))
+		},
 		"ports": func(n *yaml.Node, field string) {
 			d.list(n, field, func(n *yaml.Node, field string) { d.port(ua, n, field) })
 		},
