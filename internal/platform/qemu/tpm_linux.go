@@ -36,15 +36,7 @@ func StartTPM(ctx context.Context, dir string, uid int, out io.Writer) (t *TPM, 
 			err = errors.Join(fmt.Errorf("qemu: a TPM: %w", err), os.RemoveAll(dir))
 		}
 	}()
-	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)); err != nil {
-		return nil, err
-	}
-	if uid != 0 {
-		if err := os.Chown(dir, uid, uid); err != nil {
-			return nil, err
-		}
-	}
-	state, err := os.Open(dir) // the folders above may be closed to the TPM's user
+	state, err := newState(dir, uid)
 	if err != nil {
 		return nil, err
 	}
@@ -66,6 +58,19 @@ func StartTPM(ctx context.Context, dir string, uid int, out io.Writer) (t *TPM, 
 		return nil, err
 	}
 	return &TPM{v, control, dir}, nil
+}
+
+// newState makes an empty folder for a user, and opens it: the folders above may be closed to that user.
+func newState(dir string, uid int) (*os.File, error) {
+	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)); err != nil {
+		return nil, err
+	}
+	if uid != 0 {
+		if err := os.Chown(dir, uid, uid); err != nil {
+			return nil, err
+		}
+	}
+	return os.Open(dir)
 }
 
 // Remove ends the TPM and deletes its state.
