@@ -148,7 +148,7 @@ func TestUnpack(t *testing.T) {
 	low := layer(t, entry{name: "./bin/app", content: "one", mode: 0o6755}, entry{name: "etc/a", content: "a"}, entry{name: "etc/b", content: "b"},
 		entry{name: "etc/sub/c", content: "c"}, entry{name: "/usr/lib/", kind: tar.TypeDir, mode: 0o555}, entry{name: "lib", link: "usr/lib", kind: tar.TypeSymlink},
 		entry{name: "var/run", link: "/run", kind: tar.TypeSymlink}, entry{name: "up", link: "../../etc", kind: tar.TypeSymlink},
-		entry{name: "gone/x", content: "x"}, entry{name: "turned", content: "file"})
+		entry{name: "gone/x", content: "x"}, entry{name: "turned", content: "file"}, entry{name: "large", content: strings.Repeat("large", 200_000)})
 	high := layer(t, entry{name: "lib/late", content: "late"}, entry{name: "var/run/pid", content: "1"}, entry{name: "up/through", content: "t"},
 		entry{name: "hard", link: "bin/app", kind: tar.TypeLink}, entry{name: "etc/.wh.a"}, entry{name: "gone/new", content: "n"},
 		entry{name: "gone/.wh..wh..opq"}, entry{name: ".wh..wh.plnk"}, entry{name: "kept", content: "k"}, entry{name: ".wh.kept"},

@@ -46,8 +46,8 @@ func Unpack(ctx context.Context, open func() (io.ReadCloser, error), root *os.Ro
 		return nil, [32]byte{}, err
 	}
 	defer r.Close()
-	whole := sha256.New()
-	payload := io.TeeReader(bufio.NewReaderSize(ctxReader{ctx, r}, 256<<10), whole)
+	payload := newDigested(ctxReader{ctx, r})
+	defer payload.end()
 	la := layout{tar.NewReader(payload)}
 	m, c, err := la.open(arch)
 	if err != nil {
@@ -73,7 +73,7 @@ func Unpack(ctx context.Context, open func() (io.ReadCloser, error), root *os.Ro
 	if _, err := io.Copy(io.Discard, payload); err != nil { // padding, which belongs to the payload's digest
 		return nil, [32]byte{}, err
 	}
-	return c, [32]byte(whole.Sum(nil)), nil
+	return c, payload.end(), nil
 }
 
 // nextLayer applies the layer that comes next in the payload.
