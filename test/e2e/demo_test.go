@@ -213,6 +213,9 @@ func TestSGXWithAForeignUA(t *testing.T) {
 	if r := u.must("mean salary by department\n", "call", "stats"); !strings.Contains(r.stdout, "administration") {
 		t.Errorf("no answer: %s", r.stdout)
 	}
+	if r := u.must("", "logs", "--ua", "--json", "stats"); !strings.Contains(r.stdout, `{"attested":false,"uas":[{"component":"ree/stats/ua"`) {
+		t.Errorf("what the UA has printed: %s", r.stdout)
+	}
 	u.must("", "remove", "stats")
 }
 

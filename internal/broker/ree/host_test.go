@@ -78,7 +78,12 @@ func newHost(t *testing.T, dir string) *Host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(h.Close)
+	t.Cleanup(func() {
+		h.Close()
+		if parent, name, err := groupOf(dir); err == nil && parent.At(name).Exists() {
+			t.Error("its control group is left")
+		}
+	})
 	return h
 }
 
