@@ -52,6 +52,8 @@ func (o *Owner) Stop(ctx context.Context, ref string) (*Stopped, error) {
 		out.Why = "no PD was released to it"
 	case !dep.DeviceSilentSince.IsZero():
 		out.Why = silence(dep)
+	case d.Appraised == nil && dep.InstanceStatus != nil && dep.InstanceStatus.Held:
+		out.Why = "its last Evidence was refused, so the TEE was not asked; the device says that it still holds the TA back"
 	case !d.Sharing && (dep.InstanceStatus == nil || !dep.InstanceStatus.Running):
 		out.Why = "its TEE instance does not run"
 	default:
