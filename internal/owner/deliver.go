@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,7 +59,18 @@ func (o *Owner) releaseLive(ctx context.Context, s *session, ahead *deployment, 
 		return err
 	}
 	p := delivery.Package{Envelope: envelope, Open: o.payloads(artifact)}
-	_, err = persist(ctx, o, func() (struct{}, error) { return struct{}{}, o.deliver(ctx, s, to, p) })
+	unsure := false // whether an attempt that was cut off has been taken
+	_, err = persist(ctx, o, func() (struct{}, error) {
+		err := o.deliver(ctx, s, to, p)
+		unsure = unsure || fault.Is(err, fault.DeliveryInterrupted)
+		return struct{}{}, err
+	})
+	if err != nil && !unsure { // refused, by this owner or by the TEE: nothing is there
+		err = errors.Join(err, o.change(ahead.ID, func(d *deployment) error {
+			d.Released = slices.DeleteFunc(d.Released, func(r released) bool { return r.ID == note.ID && r.Sequence == note.Sequence })
+			return nil
+		}))
+	}
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,9 @@ func (o *Owner) proveRemoval(d *deployment, now *mocapi.Deployment) *Removal {
 	}
 	if len(missing) > 0 {
 		r.Why = "the Agent's reports do not name " + strings.Join(missing, ", ")
+		if d.Delivery == usecase.DeliveryChannel {
+			r.Why += " (what was delivered to its memory and lost in a restart is in no report)"
+		}
 		return r
 	}
 	r.Proven = true
