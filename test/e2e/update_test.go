@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sealift/usecase"
 )
 
 // updateSequences are the update plans for a newer TA and newer PD, written down a second time as loadSequences are.
@@ -77,15 +79,24 @@ func answersWith(t *testing.T, u *user, id, words string) {
 }
 
 // In every mode: the present version serves until the owner has appraised the newer one and released to it; plan and trace of the update are
-// those of the use case; afterwards the newer version serves, with the newer PD, and does so again after a stop and a start.
+// those of the use case; afterwards the newer version serves, with the newer PD, and does so again after a stop and a start. So it is where the
+// owner takes PD to the TEE itself.
 func TestUpdate(t *testing.T) {
 	u := newUser(t)
 	devUp(t, u)
-	for mode, want := range updateSequences {
-		t.Run(mode, func(t *testing.T) {
+	runs := map[string]string{} // mode and delivery
+	for mode := range updateSequences {
+		runs[mode+" "+usecase.DeliverySealed] = mode
+	}
+	for _, mode := range []string{"ta,pd", "ua+pd,ta"} {
+		runs[mode+" "+usecase.DeliveryChannel] = mode
+	}
+	for name, mode := range runs {
+		t.Run(name, func(t *testing.T) {
+			want, delivery := updateSequences[mode], strings.Fields(name)[1]
 			u.t = t
 			u.must("", "pack", newerStats(t, u, mode, 1))
-			u.must("", "deploy", "--wait", "stats.sealift")
+			u.must("", "deploy", "--wait", "--delivery", delivery, "stats.sealift")
 			t.Cleanup(func() { u.sealift("", "remove", "stats") })
 			answersWith(t, u, "stats", "production-1")
 			u.refused(5, []string{"the deployment got", "already"}, "update", "stats", "stats.sealift")
