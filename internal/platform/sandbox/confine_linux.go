@@ -73,7 +73,7 @@ func enterLandlock(s setup) error {
 }
 
 // landlockUA is the domain of a UA: it executes its program and nothing else, and listens on its ports. To connect by TCP is not among
-// what is handled. The filter of system calls keeps it from Multipath TCP, which Landlock does not see.
+// what is handled. The filter of system calls keeps it from Multipath TCP and its kin, which Landlock does not see.
 func landlockUA(s setup) error {
 	domain := landlock.Config{
 		HandledAccessFS: landlock.V7.HandledAccessFS, HandledAccessNet: ll.AccessNetBindTCP, Scoped: landlock.V7.Scoped,

@@ -59,7 +59,11 @@ func (v *verdicts) of(machine uint32, number uint32, args ...uint64) uint32 {
 // TestFilterEveryCall guards the filter as it is assembled: every system call of the table, and numbers beyond it, get the verdict
 // that the lists say.
 func TestFilterEveryCall(t *testing.T) {
-	for _, p := range []Profile{ProfileTA, ProfileAgent, ProfilePod} {
+	lists := map[Profile][]string{
+		ProfileTA: allowed, ProfileUA: allowed, ProfileAgent: slices.Concat(allowed, forNesting), ProfilePod: slices.Concat(allowed, forNesting, forRuntime),
+		ProfileSentry: slices.Concat(allowed, forNesting, forRuntime, forSentry),
+	}
+	for p, list := range lists {
 		v := newVerdicts(t, p)
 		conditional := map[string]bool{"socket": true, "socketpair": true, "personality": true, "ioctl": true, "clone": true, "clone3": true}
 		newest := uint32(0)
@@ -75,8 +79,7 @@ func TestFilterEveryCall(t *testing.T) {
 			if number > newest {
 				want = retAbsent
 			}
-			if slices.Contains(allowed, name) || p != ProfileTA && slices.Contains(forNesting, name) ||
-				p == ProfilePod && slices.Contains(forRuntime, name) {
+			if slices.Contains(list, name) {
 				want = retAllow
 			}
 			for _, arg := range []uint64{0, 1, 16, ^uint64(0)} {
@@ -97,6 +100,7 @@ func TestFilterEveryCall(t *testing.T) {
 // TestFilterConditions guards the calls whose arguments decide.
 func TestFilterConditions(t *testing.T) {
 	ta, agent, pod := newVerdicts(t, ProfileTA), newVerdicts(t, ProfileAgent), newVerdicts(t, ProfilePod)
+	ua, sentry := newVerdicts(t, ProfileUA), newVerdicts(t, ProfileSentry)
 	number := func(name string) uint32 { return uint32(ta.table.SyscallNames[name]) }
 	check := func(v *verdicts, want uint32, name string, args ...uint64) {
 		t.Helper()
@@ -104,7 +108,7 @@ func TestFilterConditions(t *testing.T) {
 			t.Errorf("%s%x: %x, want %x", name, args, got, want)
 		}
 	}
-	for _, v := range []*verdicts{ta, agent, pod} {
+	for _, v := range []*verdicts{ta, agent, pod, sentry} {
 		for family := range uint64(64) {
 			want := retDenied
 			if family == unix.AF_UNIX {
@@ -124,26 +128,39 @@ func TestFilterConditions(t *testing.T) {
 		check(v, retAllow, "clone", unix.CLONE_VM|unix.CLONE_FS|unix.CLONE_FILES|unix.CLONE_SIGHAND|unix.CLONE_THREAD)
 		check(v, retAllow, "clone", uint64(unix.SIGCHLD))
 	}
+	for family := range uint64(64) {
+		for protocol := range uint64(300) {
+			want := retDenied
+			if slices.Contains([]uint64{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6}, family) && slices.Contains([]uint64{0, unix.IPPROTO_TCP, unix.IPPROTO_UDP}, protocol) {
+				want = retAllow
+			}
+			check(ua, want, "socket", family, unix.SOCK_STREAM, protocol)
+		}
+	}
+	check(ua, retAllow, "socketpair", unix.AF_UNIX, unix.SOCK_STREAM)
+	check(ua, retDenied, "socketpair", unix.AF_INET, unix.SOCK_STREAM)
 	for _, flag := range []uint64{unix.CLONE_NEWUSER, unix.CLONE_NEWNS, unix.CLONE_NEWPID, unix.CLONE_NEWNET, unix.CLONE_NEWIPC,
 		unix.CLONE_NEWUTS, unix.CLONE_NEWCGROUP, unix.CLONE_NEWTIME} {
 		check(ta, retDenied, "clone", flag)
 		check(ta, retDenied, "clone", flag|uint64(unix.SIGCHLD))
+		check(ua, retDenied, "clone", flag)
 		check(agent, retAllow, "clone", flag)
 		check(pod, retAllow, "clone", flag)
+		check(sentry, retAllow, "clone", flag)
 	}
 }
 
 // TestNamesExist guards the lists against misspelt names, which would silently be no rule.
 func TestNamesExist(t *testing.T) {
-	for _, name := range slices.Concat(allowed, forNesting, forRuntime) {
+	for _, name := range slices.Concat(allowed, forNesting, forRuntime, forSentry) {
 		if _, ok := arch.X86_64.SyscallNames[name]; !ok {
 			t.Errorf("%s is no system call", name)
 		}
 	}
-	if !slices.IsSorted(allowed) || !slices.IsSorted(forNesting) || !slices.IsSorted(forRuntime) {
+	if !slices.IsSorted(allowed) || !slices.IsSorted(forNesting) || !slices.IsSorted(forRuntime) || !slices.IsSorted(forSentry) {
 		t.Error("a list is not sorted")
 	}
-	for _, name := range slices.Concat(forNesting, forRuntime) {
+	for _, name := range slices.Concat(forNesting, forRuntime, forSentry) {
 		if slices.Contains(allowed, name) {
 			t.Errorf("%s stands in both lists", name)
 		}

@@ -38,13 +38,13 @@ const (
 const x32Bit = 0x40000000
 
 // rule allows a system call depending on one argument: it has to be one of only (if there are any), none of not, and have no
-// bit of clear. Never is what the third argument must not be.
+// bit of clear. Third is what the third argument has to be one of, if there are any.
 type rule struct {
 	name      string
 	argument  uint32
 	only, not []uint32
 	clear     uint32
-	never     []uint32
+	third     []uint32
 }
 
 // rules are the calls whose argument decides. TAs may not make namespaces.
@@ -56,7 +56,8 @@ func rules(p Profile) []rule {
 		{name: "ioctl", argument: 1, not: []uint32{unix.TIOCSTI, unix.TIOCLINUX}},
 	}
 	if p == ProfileUA {
-		r[0].only, r[0].never = []uint32{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6}, []uint32{unix.IPPROTO_MPTCP}
+		// No other protocols: Landlock, which says on which ports a UA listens, knows TCP and not Multipath TCP or SCTP.
+		r[0].only, r[0].third = []uint32{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6}, []uint32{0, unix.IPPROTO_TCP, unix.IPPROTO_UDP}
 	}
 	if p == ProfileTA || p == ProfileUA {
 		r = append(r, rule{name: "clone", argument: 0, clear: newNamespaces})
@@ -146,13 +147,12 @@ func filter(p Profile) ([]bpf.Instruction, error) {
 // instructions checks the argument if the call is number, and gives a verdict then.
 func (r rule) instructions(number uint32) []bpf.Instruction {
 	var block []bpf.Instruction
-	if len(r.never) > 0 {
+	if len(r.third) > 0 {
 		block = append(block, bpf.LoadAbsolute{Off: offArgument + 8*2, Size: 4})
-		for _, v := range r.never {
-			block = append(block,
-				bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: v, SkipTrue: 1},
-				bpf.RetConstant{Val: retDenied})
+		for i, v := range r.third { // one that fits skips the others and the verdict after them
+			block = append(block, bpf.JumpIf{Cond: bpf.JumpEqual, Val: v, SkipTrue: uint8(len(r.third) - i)})
 		}
+		block = append(block, bpf.RetConstant{Val: retDenied})
 	}
 	block = append(block, bpf.LoadAbsolute{Off: offArgument + 8*r.argument, Size: 4})
 	if r.clear != 0 {
