@@ -50,6 +50,9 @@ func (a *Agent) setHeld(ctx context.Context, id suit.ComponentID, hold bool) err
 		if next.Held = slices.DeleteFunc(next.Held, id.Equal); hold {
 			next.Held = append(next.Held, id)
 		}
+		if len(next.Held) > maxFloors {
+			return fmt.Errorf("%w: more than %d TAs are held", errLimit, maxFloors)
+		}
 		if err := a.commit(next); err != nil {
 			return err
 		}
