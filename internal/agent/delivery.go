@@ -130,6 +130,7 @@ func (a *Agent) deliveryTLS(app, name string, key crypto.Signer) (*tls.Config, e
 func (a *Agent) take(ctx context.Context, l *live, envelope []byte) delivery.Outcome {
 	ctx, cancel := context.WithTimeout(ctx, a.limits.UpdateTimeout())
 	defer cancel()
+	defer context.AfterFunc(ctx, l.tee.Abort)()
 	a.awaitREE(ctx)
 	unlock, err := a.lock(ctx)
 	if err != nil {

@@ -99,6 +99,9 @@ func notEOF(err error) error {
 	return err
 }
 
+// Abort breaks the connection off, from any goroutine.
+func (t *TEE) Abort() { _ = t.conn.NetConn().Close() }
+
 // Finish tells the outcome and ends the session. What the owner has sent meanwhile is read and dropped, so that the outcome arrives.
 func (t *TEE) Finish(o Outcome) error {
 	o.Text = strings.ToValidUTF8(o.Text[:min(len(o.Text), MaxText)], "")
