@@ -49,8 +49,16 @@ const running = "manifest/app/ta tee/app/ta manifest/app/pd pd/app/rows"
 
 // TestUpdateCourse follows an update of the TA: candidate, appraisal, release, promotion. The present packages are the wanted ones until
 // the device has the newer ones and no longer the former.
-func TestUpdateCourse(t *testing.T) {
+func TestUpdateCourse(t *testing.T) { updateCourse(t, usecase.DeliverySealed, mocapi.UpdateInstallingPD) }
+
+// TestUpdateCourseLive: where the owner delivers PD itself, it has its turn until the device has it.
+func TestUpdateCourseLive(t *testing.T) {
+	updateCourse(t, usecase.DeliveryChannel, mocapi.UpdateAwaitingAppraisal)
+}
+
+func updateCourse(t *testing.T, delivery string, released mocapi.UpdateState) {
 	d := deployment(t, usecase.ModeTAPD, 4)
+	d.Delivery = delivery
 	d.Mode, d.Instance, d.Hardware = string(usecase.ModeTAPD), "process", "trustzone"
 	list(d, running)
 	if err := course.Start(d, "u1", map[string]*store.Package{"ta": newer("ta", 2)}, false, now); err != nil {
@@ -83,7 +91,7 @@ func TestUpdateCourse(t *testing.T) {
 	pd.ManifestDigest = "sha256:nextpd"
 	course.SetNext(d, pd)
 	look(d)
-	state(mocapi.UpdateInstallingPD, "ta-to-instance attest", "sha256:ta")
+	state(released, "ta-to-instance attest", "sha256:ta")
 	listNext(d, "manifest/app/ta> tee/app/ta manifest/app/pd pd/app/rows")
 	d.Installed[2].Digest = "sha256:nextpd"
 	look(d)
