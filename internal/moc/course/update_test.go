@@ -49,7 +49,9 @@ const running = "manifest/app/ta tee/app/ta manifest/app/pd pd/app/rows"
 
 // TestUpdateCourse follows an update of the TA: candidate, appraisal, release, promotion. The present packages are the wanted ones until
 // the device has the newer ones and no longer the former.
-func TestUpdateCourse(t *testing.T) { updateCourse(t, usecase.DeliverySealed, mocapi.UpdateInstallingPD) }
+func TestUpdateCourse(t *testing.T) {
+	updateCourse(t, usecase.DeliverySealed, mocapi.UpdateInstallingPD)
+}
 
 // TestUpdateCourseLive: where the owner delivers PD itself, it has its turn until the device has it.
 func TestUpdateCourseLive(t *testing.T) {
