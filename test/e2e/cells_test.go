@@ -74,9 +74,14 @@ func life(t *testing.T, u *user, c usecase.Cell, app string) {
 	u.killing(broker, "attest", "update", "--wait", "--timeout", "110s", app, "v2.sealift")
 	answersWith(t, u, app, "production-2")
 	u.refused(5, []string{"the deployment got", "already"}, "update", app, "v1.sealift")
-	// A program that starts well enough without PD, which the Agent does not hold against it, and ends with it.
-	version(3, "binary: "+filepath.Join(u.dir, "stats-ta"), fmt.Sprintf("binary: %s\n  args: [sh, -c, \"exit 3\"]", busybox(t)))
-	u.refused(1, []string{"update failed", "the TA ends at once"}, "update", app, "v3.sealift", "--wait")
+	// A program that starts well enough without PD, which the Agent does not hold against it, and ends with it; where a start may take longer
+	// than the Agent waits for its end, one that never starts.
+	bad, why := fmt.Sprintf("binary: %s\n  args: [sh, -c, \"exit 3\"]", busybox(t)), "the TA ends at once"
+	if c.Instance == usecase.VM {
+		bad, why = "binary: "+u.write("bad.wasm", "\x00asm\x01\x00\x00\x00and nothing more"), "the program cannot be run"
+	}
+	version(3, "binary: "+filepath.Join(u.dir, "stats-ta"), bad)
+	u.refused(1, []string{"update failed", why}, "update", app, "v3.sealift", "--wait")
 	answersWith(t, u, app, "production-2")
 
 	id := one(t, u, app).ID
@@ -84,11 +89,12 @@ func life(t *testing.T, u *user, c usecase.Cell, app string) {
 		State string
 		Held  bool
 	}
-	for range 2 {
-		decode(t, u.must("", "stop", app, "--json").stdout, &stopped)
-		if stopped.State != "stopped" {
-			t.Errorf("stop says %+v", stopped)
-		}
+	decode(t, u.killing(emulator, "stop", "stop", app, "--json"), &stopped)
+	if stopped.State != "stopped" || !stopped.Held {
+		t.Errorf("stop says %+v", stopped)
+	}
+	if r := u.must("", "stop", app); !strings.Contains(r.stdout, "stopped already") {
+		t.Errorf("a second stop says\n%s", r.stdout)
 	}
 	if r := u.must("", "status", app); !strings.Contains(r.stdout, "stopped") {
 		t.Errorf("status says\n%s", r.stdout)
