@@ -38,7 +38,8 @@ unit:
 	$(GO) test -timeout 10m ./...
 
 # The tests across processes: real binaries, real sockets, kill -9, and the matrix. They need what setup and build make.
-# SEALIFT_LEAK_ROUNDS=22 deploys 200 times in a row, SEALIFT_MATRIX=full plants every fault in every cell and mode.
+# SEALIFT_LEAK_ROUNDS=22 deploys 200 times in a row, SEALIFT_MATRIX=full plants every fault in every cell and mode, and follows the
+# life of a deployment in all twelve cells.
 e2e:
 	$(GO) test -tags e2e -count=1 -timeout 25m ./test/...
 
