@@ -16,8 +16,8 @@ import (
 )
 
 // An owner that delivers PD itself (package delivery) goes past the M/OC: the Broker relays bytes that end in the TEE. What it does beside
-// that is to run a TEEP session afterwards, if the Agent has other components than before, so that the TAM learns of them. A Broker that
-// is killed before that runs one when it attaches to the Agent again.
+// that is to run the instance's TEEP sessions afterwards, if the Agent has other components than before, so that the TAM learns of them.
+// A Broker that is killed before that runs one when it attaches to the Agent again.
 
 // statusTime bounds a question to the Agent beside a delivery.
 const statusTime = 10 * time.Second
@@ -45,7 +45,10 @@ func (b *Broker) delivered(r *runner, before channel.Status) {
 			if err != nil || reflect.DeepEqual(now.Components, before.Components) {
 				return err
 			}
-			return b.RequestPolicyCheck(r.ctx, r.id)
+			r.mu.Lock()
+			all := sessions(r.wanted)
+			r.mu.Unlock()
+			return r.converse(r.ctx, agent, all)
 		})
 		if err == nil || errors.Is(err, ErrNoInstance) || r.ctx.Err() != nil {
 			return // an Agent that is attached again gets a session anyway

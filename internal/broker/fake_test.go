@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"sealift/internal/channel"
+	"sealift/internal/delivery"
 	"sealift/internal/fault"
 	"sealift/internal/moc/mocapi"
 	"sealift/internal/platform"
@@ -202,8 +203,10 @@ type fakeAgent struct {
 	calls   []string
 	round   int
 	refusal string
-	broker  *channel.BrokerClient
-	conn    net.Conn
+	// delivered are the components that came through sessions for an owner.
+	delivered []channel.Component
+	broker    *channel.BrokerClient
+	conn      net.Conn
 }
 
 func (f *fakeTEE) Info(context.Context) (platform.Info, error) {
@@ -332,13 +335,18 @@ func (a *fakeAgent) RequestPolicyCheck(context.Context) (channel.Session, error)
 
 func (a *fakeAgent) Connect(_ context.Context, app, ta string, conn net.Conn, ready func() error) error {
 	asked := slices.Contains(a.noted(), "request tee/app/late") // a TA that is there once it was asked for
-	if app != "app" || ta != "ta" && (ta != "late" || !asked) {
+	if app != "app" || ta != "ta" && ta != delivery.Suffix && (ta != "late" || !asked) {
 		return fmt.Errorf("%w: %s/%s", channel.ErrNotFound, app, ta)
 	}
 	if err := ready(); err != nil {
 		return err
 	}
-	_, err := io.Copy(conn, conn)
+	n, err := io.Copy(conn, conn)
+	if ta == delivery.Suffix && n > 0 { // else nothing was delivered
+		a.mu.Lock()
+		a.delivered = append(a.delivered, channel.Component{ID: suit.NewComponentID("pd", "app", "rows"), Sequence: uint64(n)})
+		a.mu.Unlock()
+	}
 	_ = closeWrite(conn)
 	return err
 }
@@ -346,7 +354,7 @@ func (a *fakeAgent) Connect(_ context.Context, app, ta string, conn net.Conn, re
 func (a *fakeAgent) Status(context.Context) (channel.Status, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return channel.Status{LastError: a.refusal}, nil
+	return channel.Status{LastError: a.refusal, Components: slices.Clone(a.delivered)}, nil
 }
 
 // start runs a Broker against the fakes and returns it with what stops it.
