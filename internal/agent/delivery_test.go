@@ -333,3 +333,36 @@ func TestDeliverSeveralOwners(t *testing.T) {
 		t.Fatalf("an application that is nobody's: %v", err)
 	}
 }
+
+// TestPowerCutOfDelivery lets the power fail at each operation on the disk, the counter and in the REE while an owner delivers a set. Whenever
+// it was, the next start has nothing of it, in the TEE or in the REE, and the same package can be delivered again.
+func TestPowerCutOfDelivery(t *testing.T) {
+	w := newWorld(t, nil)
+	to := w.agentEncKey()
+	ta, ua := anyone, launch.Spec{}
+	bundle := w.sign(w.sealedBuilder(manifest.Sealed{Role: manifest.RoleBundle, Sequence: 1, Items: []manifest.Item{
+		w.item(usecase.TA, "ta", "echo b", to, &ta), w.item(usecase.PD, "rows", "secret rows", to, nil),
+		w.item(usecase.UA, "ua", "the server", to, &ua)}}), w.owner)
+	s := &session{pinned: w.agentKey}
+	w.kill()
+	start := w.snapshot()
+	for dieAt, survived := 1, false; !survived; dieAt++ {
+		for _, keep := range []bool{false, true} {
+			w.restore(start)
+			w.ree.power, w.fs.DieAt = w.fs, w.fs.Ops()+dieAt
+			_, _ = w.deliver(s, bundle) // nobody may hear the outcome
+			survived = w.fs.Ops() < w.fs.DieAt
+			w.ree.power, w.fs.DieAt = nil, 0
+			w.reboot(keep)
+			if got := w.installed(); got != "" || len(w.ree.store) != 0 || w.blobs() != 0 {
+				t.Fatalf("operation %d, keep %v: installed %q, in the REE %v, %d blobs", dieAt, keep, got, w.ree.store, w.blobs())
+			}
+			w.delivers(s, bundle)
+			w.asks("?", "rows=secret rows|echo b|?")
+			w.kill()
+		}
+		if survived && dieAt < 5 {
+			t.Fatalf("a delivery of %d operations", dieAt-1)
+		}
+	}
+}
