@@ -140,6 +140,14 @@ func TestStopStart(t *testing.T) {
 	}
 	w.announce(mocapi.InstanceStatus{ID: d.ID, Stopped: true})
 	check(mocapi.StateStopped, 0, true)
+	w.announce() // a Broker that has just started
+	check(mocapi.StateStopped, 0, true)
+	w.announce(mocapi.InstanceStatus{ID: d.ID, LastError: "the platform is not there yet"})
+	check(mocapi.StateStopped, 0, true)
+	w.announce(mocapi.InstanceStatus{ID: d.ID, Running: true})
+	check(mocapi.StateStopping, 1, true)
+	w.announce(mocapi.InstanceStatus{ID: d.ID, Stopped: true})
+	check(mocapi.StateStopped, 0, true)
 	_, err := w.owner.RequestEvidence(w.ctx, d.ID, []byte(strings.Repeat("n", 32)))
 	wantCode(t, err, fault.DeploymentStopped)
 	_, err = w.owner.CreateUpdate(w.ctx, d.ID, mocapi.UpdateRequest{PD: true})

@@ -206,7 +206,9 @@ func instanceStatus(tx *store.Tx, d *store.Deployment, status *mocapi.InstanceSt
 	d.InstanceStatus, d.RelayAddr = status, relay
 	d.Private.Seen = d.Private.Seen || status != nil
 	switch {
-	case status == nil, !d.Private.Stopped.IsZero():
+	case !d.Private.Stopped.IsZero():
+		course.Observe(d)
+	case status == nil:
 	case d.Private.Failed:
 		if d.Problem != nil && d.Problem.Code == fault.InstanceFailed && status.Running && status.FailedTA == "" {
 			course.Recovered(d)

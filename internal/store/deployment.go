@@ -41,6 +41,8 @@ type Private struct {
 	Deleted time.Time `json:"deleted,omitzero"`
 	// Stopped is when the stop was asked for; zero while the instance should run.
 	Stopped time.Time `json:"stopped,omitzero"`
+	// Halted says that the device has stopped it since, and has not said that it runs.
+	Halted bool `json:"halted,omitempty"`
 	// Unappraised says that the instance was started again and the owner has not appraised it since.
 	Unappraised bool `json:"unappraised,omitempty"`
 	// Dropped is the device's work generation that no longer lists the instance; 0 while it is listed.

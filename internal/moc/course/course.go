@@ -279,7 +279,7 @@ func derive(d *store.Deployment) mocapi.State {
 		return mocapi.StateRemoved
 	case !d.Private.Deleted.IsZero():
 		return mocapi.StateRemoving
-	case !d.Private.Stopped.IsZero() && Halted(d):
+	case !d.Private.Stopped.IsZero() && d.Private.Halted:
 		return mocapi.StateStopped
 	case !d.Private.Stopped.IsZero():
 		return mocapi.StateStopping

@@ -10,7 +10,8 @@ import (
 
 // Stop has the device end the instance and keep what it has sealed. Nothing is retried meanwhile.
 func Stop(d *store.Deployment, now time.Time) {
-	d.Private.Stopped, d.Private.RetryAt = now.UTC(), time.Time{}
+	d.Private.Stopped, d.Private.Halted, d.Private.RetryAt = now.UTC(), false, time.Time{}
+	Observe(d)
 }
 
 // Restart has the device run an instance again that was stopped or given up. What the owner has appraised was the run before, so no
@@ -25,8 +26,13 @@ func Restart(d *store.Deployment) {
 	d.Private.Wake++
 }
 
-// Halted reports whether the device has said that the instance is stopped.
-func Halted(d *store.Deployment) bool { return d.InstanceStatus != nil && d.InstanceStatus.Stopped }
+// Observe notes what the device says of a deployment that is to be stopped. What it has stopped stays so: only its Broker could launch it again, and
+// one that has just started does not know yet what there is.
+func Observe(d *store.Deployment) {
+	if st := d.InstanceStatus; st != nil && (st.Stopped || st.Running) {
+		d.Private.Halted = st.Stopped
+	}
+}
 
 // held reports whether the Agent waits for the owner's consent with a deployment whose steps are all done.
 func held(d *store.Deployment) bool {
