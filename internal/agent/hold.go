@@ -15,7 +15,7 @@ import (
 )
 
 // An owner stops its TA at the desk, and what the Agent holds is sealed: the TA does not run, under whatever version it is installed by then, and
-// sees no PD, until the same owner consents at the desk (docs/design/0020). Neither a restart of the instance nor anything that a TAM sends
+// sees no PD, until the same owner consents at the desk (docs/design/0018). Neither a restart of the instance nor anything that a TAM sends
 // changes that. The list names TAs rather than marking what is installed, so that an update that was withheld does not get around it.
 
 // held says whether the owner of the TA id has stopped it.

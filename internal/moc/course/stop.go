@@ -16,7 +16,7 @@ func Stop(d *store.Deployment, now time.Time) {
 
 // Restart has the device run an instance again that was stopped or given up. What the owner has appraised was the run before, so no
 // appraisal counts any more: PD is withheld from packages on their way, and a deployment whose steps are all done is not running before the
-// owner has appraised it again. The Agent by itself keeps PD from TAs that its owner has stopped (docs/design/0020).
+// owner has appraised it again. The Agent by itself keeps PD from TAs that its owner has stopped (docs/design/0018).
 func Restart(d *store.Deployment) {
 	Recovered(d)
 	d.Private.Stopped = time.Time{}
