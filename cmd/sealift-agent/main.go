@@ -15,12 +15,17 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 
 	"sealift/internal/agent"
 )
 
+// garbage is by how much the heap may grow between two collections, in percent: memory of a TEE is dear, and the Agent makes little garbage.
+const garbage = 40
+
 func main() {
 	sandboxInit()
+	debug.SetGCPercent(garbage)
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if err := run(log); err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintln(os.Stderr, "sealift-agent: error:", err)

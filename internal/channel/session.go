@@ -17,6 +17,13 @@ import (
 // maxStreams bounds what one end serves at one time.
 const maxStreams = 512
 
+// How much a peer may send on a stream before it was read. Payloads come to the Agent, and wait less with more on its way; what fills the
+// Agent's memory is its Broker's doing and hurts its own instance only. A Broker serves many Agents and trusts none.
+const (
+	windowAgent  = 4 << 20
+	windowBroker = 1 << 20
+)
+
 // openTimeout bounds how long a peer may take to send its request.
 const openTimeout = 30 * time.Second
 
@@ -33,11 +40,11 @@ type session struct {
 func newSession(conn net.Conn, client bool, handle func(context.Context, request, *stream)) (*session, error) {
 	cfg := yamux.DefaultConfig()
 	cfg.LogOutput = io.Discard
-	cfg.MaxStreamWindowSize = 1 << 20
+	cfg.MaxStreamWindowSize = windowAgent
 	cfg.ConnectionWriteTimeout = 30 * time.Second
 	open := yamux.Server
-	if client {
-		open = yamux.Client
+	if client { // the Broker's end
+		open, cfg.MaxStreamWindowSize = yamux.Client, windowBroker
 	}
 	mux, err := open(&joining{Conn: conn}, cfg)
 	if err != nil {

@@ -19,8 +19,8 @@ type queue struct {
 	rest  []byte        // of it, for Read
 }
 
-// queueLength is how many pieces there are: one is filled, one is read, one is on its way.
-const queueLength = 3
+// queueLength is how many pieces there are: one is filled, one is read, and the others keep both ends busy while the other one waits.
+const queueLength = 8
 
 func newQueue() *queue {
 	q := &queue{full: make(chan []byte, queueLength), empty: make(chan *[pieceBytes]byte, queueLength), gone: make(chan struct{})}

@@ -10,7 +10,7 @@ import "sealift/internal/directio"
 const (
 	// pieceSize is what is written of a large blob at one time, past the page cache: a multiple of directio.Align.
 	pieceSize = 1 << 20
-	pieces    = 3
+	pieces    = 5
 	// flushSize is how much is written before the disk is asked to begin: without that, the sync at the end waits for everything that
 	// went through the page cache.
 	flushSize = 16 << 20
