@@ -48,12 +48,11 @@ func (a *Agent) deliver(ctx context.Context, app, name string, conn net.Conn, re
 	if err != nil {
 		return err
 	}
-	select {
-	case a.conns <- struct{}{}:
-		defer func() { <-a.conns }()
-	default:
-		return channel.ErrBusy
+	leave, err := a.enter()
+	if err != nil {
+		return err
 	}
+	defer leave()
 	if err := ready(); err != nil {
 		return err
 	}

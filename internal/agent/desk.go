@@ -48,12 +48,11 @@ func (a *Agent) desk(ctx context.Context, id suit.ComponentID, conn net.Conn, re
 		return err
 	}
 	end.config.NextProtos = []string{agentconfig.DeskALPN}
-	select {
-	case a.conns <- struct{}{}:
-		defer func() { <-a.conns }()
-	default:
-		return channel.ErrBusy
+	leave, err := a.enter()
+	if err != nil {
+		return err
 	}
+	defer leave()
 	if err := ready(); err != nil {
 		return err
 	}

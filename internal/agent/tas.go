@@ -160,6 +160,16 @@ func (a *Agent) replace(id suit.ComponentID, t *loadedTA) {
 	}
 }
 
+// enter takes a place among the connections that are served at one time, which leave gives back.
+func (a *Agent) enter() (leave func(), err error) {
+	select {
+	case a.conns <- struct{}{}:
+		return func() { <-a.conns }, nil
+	default:
+		return nil, channel.ErrBusy
+	}
+}
+
 // connect relays conn to a TA's endpoint: see channel.AgentService.
 func (a *Agent) connect(ctx context.Context, id suit.ComponentID, conn net.Conn, ready func() error) error {
 	if c := a.state.Load().component(id); c == nil || c.Waits {
@@ -169,12 +179,11 @@ func (a *Agent) connect(ctx context.Context, id suit.ComponentID, conn net.Conn,
 	if t == nil || a.state.Load().held(id) {
 		return fmt.Errorf("%w: %s", channel.ErrNotReady, id)
 	}
-	select {
-	case a.conns <- struct{}{}:
-		defer func() { <-a.conns }()
-	default:
-		return channel.ErrBusy
+	leave, err := a.enter()
+	if err != nil {
+		return err
 	}
+	defer leave()
 	switch t.run.Status().State {
 	case runner.StateFailed, runner.StateStopped:
 		return fmt.Errorf("%w: %s", channel.ErrNotReady, id)

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"sealift/internal/directio"
+	"sealift/internal/sharedtest"
 )
 
 // folders are one on the file system of temporary files and, where there is one, one in memory: they differ in what they offer.
@@ -120,7 +121,7 @@ type (
 func TestErrors(t *testing.T) {
 	f, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
-		t.Skip(err)
+		sharedtest.Missing(t, "a full disk: %v", err)
 	}
 	w := directio.New(f)
 	for _, p := range [][]byte{directio.Buffer(64 << 10), make([]byte, 10)} {

@@ -19,6 +19,20 @@ import (
 	"sealift/suit"
 )
 
+// two deploys two applications into one instance, with its Agent.
+func (w *world) two() (one, two *mocapi.Deployment, a *load.Agent) {
+	w.t.Helper()
+	one, err := w.owner.CreateDeployment(w.ctx, w.sharing("one", ""))
+	must(w.t, err)
+	a, err = load.NewAgent(w.pki, one.Config)
+	must(w.t, err)
+	w.session(a)
+	two, err = w.owner.CreateDeployment(w.ctx, w.sharing("two", one.ID))
+	must(w.t, err)
+	w.at(a, two)
+	return one, two, a
+}
+
 // sharing asks for an application in an instance that may be shared.
 func (w *world) sharing(app, with string) mocapi.DeploymentRequest {
 	w.t.Helper()
@@ -140,15 +154,8 @@ func TestSharingStubborn(t *testing.T) {
 	w.change = func(c *moc.Config) { c.Now = func() time.Time { return now } }
 	w.start()
 	w.announce()
-	one, err := w.owner.CreateDeployment(w.ctx, w.sharing("one", ""))
-	must(t, err)
-	a, err := load.NewAgent(w.pki, one.Config)
-	must(t, err)
-	w.session(a)
-	two, err := w.owner.CreateDeployment(w.ctx, w.sharing("two", one.ID))
-	must(t, err)
-	w.at(a, two)
-	_, err = w.owner.DeleteDeployment(w.ctx, two.ID)
+	one, two, a := w.two()
+	_, err := w.owner.DeleteDeployment(w.ctx, two.ID)
 	must(t, err)
 	before := w.work()
 	now = now.Add(time.Minute)
@@ -176,14 +183,7 @@ func TestSharingStubborn(t *testing.T) {
 func TestSharingStop(t *testing.T) {
 	w := newWorld(t)
 	w.announce()
-	one, err := w.owner.CreateDeployment(w.ctx, w.sharing("one", ""))
-	must(t, err)
-	a, err := load.NewAgent(w.pki, one.Config)
-	must(t, err)
-	w.session(a)
-	two, err := w.owner.CreateDeployment(w.ctx, w.sharing("two", one.ID))
-	must(t, err)
-	w.at(a, two)
+	one, two, _ := w.two()
 	state := func(first, second mocapi.State, further int, stopped bool) {
 		t.Helper()
 		work := w.work().Instances[0]
@@ -193,7 +193,7 @@ func TestSharingStop(t *testing.T) {
 	}
 	running := mocapi.InstanceStatus{ID: one.ID, Running: true}
 	w.announce(running)
-	_, err = w.owner.StopDeployment(w.ctx, two.ID)
+	_, err := w.owner.StopDeployment(w.ctx, two.ID)
 	must(t, err)
 	w.announce(running)
 	state(mocapi.StateAwaitingAppraisal, mocapi.StateStopping, 0, false)

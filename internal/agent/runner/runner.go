@@ -48,11 +48,13 @@ var (
 // StatusError says that a program has ended by itself, with a status other than 0.
 type StatusError struct{ Code int }
 
+// Error implements error.
 func (e StatusError) Error() string { return "runner: exit status " + strconv.Itoa(e.Code) }
 
 // SignalError says by which signal a program was killed. It is an ErrKilled.
 type SignalError struct{ Signal syscall.Signal }
 
+// Error implements error.
 func (e SignalError) Error() string { return ErrKilled.Error() + " by signal " + e.Signal.String() }
 
 // Unwrap returns ErrKilled.

@@ -86,20 +86,12 @@ func (l *vmLife) boot(ctx context.Context, j job) (err error) {
 	for name, part := range map[string]**os.File{
 		image.PartKernel: &m.Kernel, image.PartInitramfs: &m.Initramfs, image.PartFirmware: &m.Firmware,
 	} {
-		section := j.image.Open(j.file, name)
-		if section == nil {
-			continue
-		}
-		r := io.Reader(section)
-		if name == image.PartInitramfs && j.layer != nil { // the kernel unpacks one archive after the other
-			r = io.MultiReader(section, bytes.NewReader(make([]byte, -section.Size()&3)), io.NewSectionReader(j.layer, 0, 1<<62))
-		}
-		f, _, err := sandbox.SealedMemfd(name, r)
-		if err != nil {
+		if *part, err = j.part(name); err != nil {
 			return err
 		}
-		opened = append(opened, f)
-		*part = f
+		if *part != nil {
+			opened = append(opened, *part)
+		}
 	}
 	ours := map[string]net.Conn{}
 	defer func() {
@@ -151,6 +143,20 @@ func (l *vmLife) boot(ctx context.Context, j job) (err error) {
 		l.serving.Go(l.watchTPM)
 	}
 	return nil
+}
+
+// part returns a part of the image as a file that nobody can change, the initramfs with the guest payload behind it; nil where the image has none.
+func (j job) part(name string) (*os.File, error) {
+	section := j.image.Open(j.file, name)
+	if section == nil {
+		return nil, nil
+	}
+	r := io.Reader(section)
+	if name == image.PartInitramfs && j.layer != nil { // the kernel unpacks one archive after the other
+		r = io.MultiReader(section, bytes.NewReader(make([]byte, -section.Size()&3)), io.NewSectionReader(j.layer, 0, 1<<62))
+	}
+	f, _, err := sandbox.SealedMemfd(name, r)
+	return f, err
 }
 
 // streamPair makes the socket pair of a port: this end, and QEMU's.
